@@ -1,0 +1,7 @@
+//! webmon: a website monitor. ARCHITECTURE.md is the map of these rooms; `tests/architecture.rs`
+//! holds them to it.
+
+pub mod check;
+pub mod runtime;
+pub mod site;
+pub mod telemetry;

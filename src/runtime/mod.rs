@@ -1,0 +1,22 @@
+//! What every daemon thread stands on: named joined threads, the [`Stop`] token, backoff,
+//! signals, the clock, and the bounded call.
+//!
+//! Invariants:
+//! - No thread of the program is started but through [`Threads`] or [`BoundedCall`]: each has a
+//!   name, each is joined or counted as left behind.
+//! - Nobody sleeps but in [`Stop::wait`], so that a stop is never later than the work under way.
+//! - [`SystemClock`] is the only reader of the wall clock and of the monotonic clock.
+
+mod backoff;
+mod bounded;
+mod clock;
+mod signals;
+mod stop;
+mod threads;
+
+pub use backoff::Backoff;
+pub use bounded::{BoundedCall, CallError, LEFT_BEHIND_MAX, left_behind};
+pub use clock::{Clock, Moment, SystemClock, now};
+pub use signals::stop_on_signals;
+pub use stop::Stop;
+pub use threads::Threads;

@@ -1,0 +1,425 @@
+//! What to watch: a site and what is expected of it, valid by construction.
+//!
+//! [`SiteSpec`] is what somebody wrote, in the configuration, in the table or in a request;
+//! [`SiteSpec::build`] makes a [`Site`] of it or lists every fault.
+
+use std::time::Duration;
+
+use regex::bytes::{Regex, RegexBuilder};
+use url::Url;
+
+/// Shortest interval between two checks of a site, in seconds.
+pub const INTERVAL_MIN_S: u32 = 5;
+/// Longest interval between two checks of a site, in seconds: a day.
+pub const INTERVAL_MAX_S: u32 = 86_400;
+/// Longest name of a site, in bytes.
+pub const NAME_MAX: usize = 200;
+/// Longest URL, in bytes: what servers commonly take.
+pub const URL_MAX: usize = 2048;
+/// Longest pattern, in bytes.
+pub const PATTERN_MAX: usize = 1024;
+/// Largest compiled pattern, in bytes: bounds the memory one site can take.
+pub const PATTERN_COMPILED_MAX: usize = 1 << 20;
+/// Largest request body, in bytes.
+pub const BODY_MAX: usize = 64 * 1024;
+/// Most request headers of one site.
+pub const HEADERS_MAX: usize = 64;
+
+/// The methods a check may use.
+pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// A site as somebody wrote it; nothing is checked yet. Absent values take the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SiteSpec {
+    /// Unique name.
+    pub name: String,
+    /// What to request, `http` or `https`.
+    pub url: String,
+    /// Seconds between checks.
+    pub interval: Option<u32>,
+    /// Seconds a whole check may take; less than the interval.
+    pub timeout: Option<u32>,
+    /// Pattern that must be found in the body.
+    pub regex: Option<String>,
+    /// HTTP method, `GET` when absent.
+    pub method: Option<String>,
+    /// Request headers.
+    pub headers: Vec<(String, String)>,
+    /// Request body.
+    pub body: Option<String>,
+    /// Good answers, such as `200-299,301`; `200-299` when absent.
+    pub expected_status: Option<String>,
+}
+
+/// Values for what a [`SiteSpec`] leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteDefaults {
+    /// Seconds between checks.
+    pub interval: u32,
+    /// Seconds a whole check may take; cut to one second under the interval of a site that has a
+    /// shorter interval.
+    pub timeout: u32,
+}
+
+/// One fault of a [`SiteSpec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFault {
+    /// The key at fault, as in the configuration.
+    pub field: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl std::fmt::Display for SiteFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Time between two checks of a site, [`INTERVAL_MIN_S`] to [`INTERVAL_MAX_S`] whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interval(u32);
+
+impl Interval {
+    /// The interval of so many seconds, if it is in the range.
+    #[must_use]
+    pub fn from_secs(seconds: u32) -> Option<Self> {
+        (INTERVAL_MIN_S..=INTERVAL_MAX_S).contains(&seconds).then_some(Self(seconds))
+    }
+
+    /// In seconds.
+    #[must_use]
+    pub fn secs(self) -> u32 {
+        self.0
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        i64::from(self.0) * 1000
+    }
+}
+
+/// A pattern that compiles within the limits. It runs on bytes, in time linear in the body.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    /// What is wrong with it, on one line.
+    pub fn new(source: &str) -> Result<Self, String> {
+        if source.len() > PATTERN_MAX {
+            return Err(format!("has {} bytes; at most {PATTERN_MAX}", source.len()));
+        }
+        RegexBuilder::new(source)
+            .size_limit(PATTERN_COMPILED_MAX)
+            .build()
+            .map(|regex| Self { regex })
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(limit) => {
+                    format!("compiles to more than {limit} bytes; make it simpler")
+                }
+                // The first lines draw the pattern; the last says what is wrong.
+                other => other.to_string().lines().last().unwrap_or_default().to_owned(),
+            })
+    }
+
+    /// The text it was made from.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// The compiled pattern.
+    #[must_use]
+    pub fn regex(&self) -> &Regex {
+        &self.regex
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+
+/// A set of HTTP status codes, written as `200-299,301`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet(Vec<(u16, u16)>);
+
+impl Default for StatusSet {
+    fn default() -> Self {
+        Self(vec![(200, 299)])
+    }
+}
+
+impl StatusSet {
+    /// Reads `200-299,301`.
+    ///
+    /// # Errors
+    /// What is wrong with it, on one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let code = |part: &str| {
+            part.trim()
+                .parse::<u16>()
+                .ok()
+                .filter(|code| (100..=999).contains(code))
+                .ok_or_else(|| format!("'{}' is no status code (100 to 999)", part.trim()))
+        };
+        let mut ranges = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let range = (code(first)?, code(last)?);
+            if range.0 > range.1 {
+                return Err(format!("'{}' ends before it begins", part.trim()));
+            }
+            ranges.push(range);
+        }
+        Ok(Self(ranges))
+    }
+
+    /// Whether `status` is in the set.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+impl std::fmt::Display for StatusSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            if first == last {
+                write!(f, "{comma}{first}")?;
+            } else {
+                write!(f, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to request and what to expect, valid by construction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// The table's key; names the site in every message.
+    pub website_id: i64,
+    /// Unique name.
+    pub name: String,
+    /// What to request; scheme `http` or `https`, with a host.
+    pub url: Url,
+    /// Time between checks.
+    pub interval: Interval,
+    /// Time for a whole check; less than the interval.
+    pub timeout: Duration,
+    /// One of [`METHODS`].
+    pub method: &'static str,
+    /// Request headers.
+    pub headers: Vec<(String, String)>,
+    /// Request body.
+    pub body: Option<String>,
+    /// Good answers.
+    pub expected_status: StatusSet,
+    /// Pattern that must be found in the body.
+    pub pattern: Option<Pattern>,
+}
+
+impl SiteSpec {
+    /// Makes a site of it, with `website_id` as its key.
+    ///
+    /// # Errors
+    /// Every fault, in the order of the fields.
+    pub fn build(&self, website_id: i64, defaults: SiteDefaults) -> Result<Site, Vec<SiteFault>> {
+        let mut faults = Vec::new();
+        let mut fault = |field, message: String| faults.push(SiteFault { field, message });
+
+        if self.name.trim().is_empty() || self.name.len() > NAME_MAX {
+            fault("name", format!("must have 1 to {NAME_MAX} bytes"));
+        } else if self.name.contains(char::is_control) {
+            fault("name", "must not have control characters".to_owned());
+        }
+        let url = parse_url(&self.url).map_err(|message| fault("url", message)).ok();
+        let seconds = self.interval.unwrap_or(defaults.interval);
+        let interval = Interval::from_secs(seconds);
+        if interval.is_none() {
+            fault(
+                "interval",
+                format!("{seconds} is not within {INTERVAL_MIN_S} to {INTERVAL_MAX_S} seconds"),
+            );
+        }
+        let timeout = self.timeout.unwrap_or(defaults.timeout.min(seconds.saturating_sub(1)));
+        if timeout == 0 || timeout >= seconds {
+            fault("timeout", format!("{timeout} is not within 1 second and under the interval"));
+        }
+        let pattern = self
+            .regex
+            .as_deref()
+            .filter(|source| !source.is_empty())
+            .and_then(|source| Pattern::new(source).map_err(|m| fault("regex", m)).ok());
+        let wanted = self.method.as_deref().unwrap_or("GET");
+        let method = METHODS.into_iter().find(|m| m.eq_ignore_ascii_case(wanted));
+        if method.is_none() {
+            fault("method", format!("'{wanted}' is none of {}", METHODS.join(", ")));
+        }
+        for message in header_faults(&self.headers) {
+            fault("headers", message);
+        }
+        if self.body.as_ref().is_some_and(|body| body.len() > BODY_MAX) {
+            fault("body", format!("has more than {BODY_MAX} bytes"));
+        }
+        let expected_status = match self.expected_status.as_deref() {
+            None => Some(StatusSet::default()),
+            Some(text) => StatusSet::parse(text).map_err(|m| fault("expected_status", m)).ok(),
+        };
+        match (url, interval, method, expected_status) {
+            (Some(url), Some(interval), Some(method), Some(expected_status))
+                if faults.is_empty() =>
+            {
+                Ok(Site {
+                    website_id,
+                    name: self.name.clone(),
+                    url,
+                    interval,
+                    timeout: Duration::from_secs(u64::from(timeout)),
+                    method,
+                    headers: self.headers.clone(),
+                    body: self.body.clone(),
+                    expected_status,
+                    pattern,
+                })
+            }
+            _ => Err(faults),
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    if text.len() > URL_MAX {
+        return Err(format!("has {} bytes; at most {URL_MAX}", text.len()));
+    }
+    let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
+        "http" | "https" => Err("has no host".to_owned()),
+        other => Err(format!("has scheme '{other}'; must be http or https")),
+    }
+}
+
+/// Header names a check sets itself.
+const RESERVED_HEADERS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "te"];
+
+fn header_faults(headers: &[(String, String)]) -> Vec<String> {
+    let mut faults = Vec::new();
+    if headers.len() > HEADERS_MAX {
+        faults.push(format!("has {} entries; at most {HEADERS_MAX}", headers.len()));
+    }
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    for (name, value) in headers {
+        if name.is_empty() || !name.bytes().all(token) {
+            faults.push(format!("'{name}' is no header name"));
+        } else if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            faults.push(format!("'{name}' is set by the check itself"));
+        }
+        if value.bytes().any(|b| (b < b' ' && b != b'\t') || b == 0x7f) {
+            faults.push(format!("the value of '{name}' has control characters"));
+        }
+    }
+    faults
+}
+
+/// `url` as it may be stored, sent and logged: without user, password and fragment.
+#[must_use]
+pub fn public_url(url: &Url) -> String {
+    if url.username().is_empty() && url.password().is_none() && url.fragment().is_none() {
+        return url.as_str().to_owned();
+    }
+    let mut public = url.clone();
+    // Both fail only for URLs that can't have a user at all.
+    let _ = public.set_username("");
+    let _ = public.set_password(None);
+    public.set_fragment(None);
+    public.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: SiteDefaults = SiteDefaults { interval: 30, timeout: 10 };
+
+    fn spec(url: &str) -> SiteSpec {
+        SiteSpec { name: "x".to_owned(), url: url.to_owned(), ..SiteSpec::default() }
+    }
+
+    fn faults(spec: &SiteSpec) -> Vec<String> {
+        spec.build(1, DEFAULTS).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn defaults_fill_what_is_open() {
+        let site = spec("https://example.org/").build(7, DEFAULTS).unwrap();
+        assert_eq!((site.website_id, site.interval.secs(), site.method), (7, 30, "GET"));
+        assert_eq!(site.timeout, Duration::from_secs(10));
+        assert!(site.expected_status.contains(204) && !site.expected_status.contains(301));
+        let quick = SiteSpec { interval: Some(5), ..spec("http://example.org") };
+        assert_eq!(quick.build(1, DEFAULTS).unwrap().timeout, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn every_fault_is_listed() {
+        let bad = SiteSpec {
+            name: " ".to_owned(),
+            url: "ftp://example.org".to_owned(),
+            interval: Some(4),
+            timeout: Some(9),
+            regex: Some("a(".to_owned()),
+            method: Some("BREW".to_owned()),
+            headers: vec![("a b".to_owned(), "x\ny".to_owned())],
+            body: Some("x".repeat(BODY_MAX + 1)),
+            expected_status: Some("20".to_owned()),
+        };
+        let text = faults(&bad).join("\n");
+        for field in [
+            "name",
+            "url",
+            "interval",
+            "timeout",
+            "regex",
+            "method",
+            "headers",
+            "body",
+            "expected_status",
+        ] {
+            assert!(text.lines().any(|l| l.starts_with(field)), "{field} missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_have_limits() {
+        assert_eq!(
+            faults(&SiteSpec { regex: Some("x".repeat(1025)), ..spec("http://a/") }).len(),
+            1
+        );
+        assert!(Pattern::new(r"(\w{400}){400}").unwrap_err().contains("simpler"));
+    }
+
+    #[test]
+    fn status_sets() {
+        let set = StatusSet::parse("200-299, 301").unwrap();
+        assert!(set.contains(200) && set.contains(301) && !set.contains(302));
+        assert_eq!(set.to_string(), "200-299,301");
+        for bad in ["", "20", "300-200", "abc", "1000", "200-"] {
+            assert!(StatusSet::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn credentials_stay_out_of_public_urls() {
+        let url = Url::parse("https://user:secret@example.org/a?b=c#d").unwrap();
+        assert_eq!(public_url(&url), "https://example.org/a?b=c");
+    }
+}

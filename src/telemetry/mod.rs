@@ -1,0 +1,12 @@
+//! What an operator sees of a running daemon: metrics, health, logs.
+//!
+//! One process has one set of metrics and one health record ([`metrics`], [`health`]): they
+//! describe the process, whichever daemons run in it.
+
+mod health;
+mod metrics;
+
+pub use health::{Health, health};
+pub use metrics::{
+    ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, Metrics, metrics,
+};

@@ -3,10 +3,12 @@
 //! [`SiteSpec`] is what somebody wrote, in the configuration, in the table or in a request;
 //! [`SiteSpec::build`] makes a [`Site`] of it or lists every fault.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
-use url::Url;
+use url::{ParseError, Url};
 
 /// Shortest interval between two checks of a site, in seconds.
 pub const INTERVAL_MIN_S: u32 = 5;
@@ -101,10 +103,16 @@ impl Interval {
 }
 
 /// A pattern that compiles within the limits. It runs on bytes, in time linear in the body.
+///
+/// Equal patterns are one compiled pattern: it takes tens of kilobytes with its caches, and
+/// thousands of sites often share one.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    regex: Regex,
+    regex: Arc<Regex>,
 }
+
+/// The compiled patterns that are in use, by their text.
+static COMPILED: Mutex<BTreeMap<String, Weak<Regex>>> = Mutex::new(BTreeMap::new());
 
 impl Pattern {
     /// Compiles `source`.
@@ -115,17 +123,28 @@ impl Pattern {
         if source.len() > PATTERN_MAX {
             return Err(format!("has {} bytes; at most {PATTERN_MAX}", source.len()));
         }
-        RegexBuilder::new(source)
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(regex) = compiled.get(source).and_then(Weak::upgrade) {
+            return Ok(Self { regex });
+        }
+        let regex = RegexBuilder::new(source)
             .size_limit(PATTERN_COMPILED_MAX)
             .build()
-            .map(|regex| Self { regex })
+            .map(Arc::new)
             .map_err(|error| match error {
                 regex::Error::CompiledTooBig(limit) => {
                     format!("compiles to more than {limit} bytes; make it simpler")
                 }
                 // The first lines draw the pattern; the last says what is wrong.
                 other => other.to_string().lines().last().unwrap_or_default().to_owned(),
-            })
+            })?;
+        // Now and then those that no site has any more are forgotten; at powers of two, so that it
+        // costs each insertion the same in the mean.
+        if compiled.len().is_power_of_two() {
+            compiled.retain(|_, regex| regex.strong_count() > 0);
+        }
+        compiled.insert(source.to_owned(), Arc::downgrade(&regex));
+        Ok(Self { regex })
     }
 
     /// The text it was made from.
@@ -253,7 +272,13 @@ impl SiteSpec {
         }
         let timeout = self.timeout.unwrap_or(defaults.timeout.min(seconds.saturating_sub(1)));
         if timeout == 0 || timeout >= seconds {
-            fault("timeout", format!("{timeout} is not within 1 second and under the interval"));
+            fault(
+                "timeout",
+                format!(
+                    "{timeout} is not within 1 and {} seconds: less than the interval",
+                    seconds.saturating_sub(1)
+                ),
+            );
         }
         let pattern = self
             .regex
@@ -301,7 +326,10 @@ fn parse_url(text: &str) -> Result<Url, String> {
     if text.len() > URL_MAX {
         return Err(format!("has {} bytes; at most {URL_MAX}", text.len()));
     }
-    let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => "must begin with http:// or https://".to_owned(),
+        other => format!("is no URL: {other}"),
+    })?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
         "http" | "https" => Err("has no host".to_owned()),
@@ -396,6 +424,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l.starts_with(field)), "{field} missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn equal_patterns_are_compiled_once() {
+        let (one, other) = (Pattern::new("a+b"), Pattern::new("a+b"));
+        assert!(Arc::ptr_eq(&one.unwrap().regex, &other.unwrap().regex));
+        assert!(Pattern::new("a+c").unwrap().regex().is_match(b"xaac"));
     }
 
     #[test]

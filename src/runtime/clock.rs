@@ -17,22 +17,6 @@ pub struct Moment {
     pub mono: Duration,
 }
 
-/// Where a component gets its time from; tests hand in one that drifts and steps.
-pub trait Clock: Send + Sync {
-    /// The time now.
-    fn now(&self) -> Moment;
-}
-
-/// The operating system's clocks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Moment {
-        now()
-    }
-}
-
 /// One reading of the operating system's clocks.
 #[must_use]
 // The one place where the clocks are read; everywhere else clippy.toml refuses it.
@@ -55,7 +39,7 @@ mod tests {
 
     #[test]
     fn monotonic_time_never_goes_back() {
-        let readings: Vec<Moment> = (0..1000).map(|_| SystemClock.now()).collect();
+        let readings: Vec<Moment> = (0..1000).map(|_| now()).collect();
         assert!(readings.windows(2).all(|w| w[0].mono <= w[1].mono));
         assert!(readings[0].wall > Timestamp::UNIX_EPOCH);
     }

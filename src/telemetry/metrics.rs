@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -180,12 +181,14 @@ impl Metrics {
         registry
     }
 
-    /// All metrics in Prometheus' text format (OpenMetrics).
+    /// All metrics, and those of the process, in Prometheus' text format (OpenMetrics).
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.register());
+        let _ = encode_registry(&mut text, &self.register());
+        super::process::encode(&mut text);
+        let _ = encode_eof(&mut text);
         text
     }
 }

@@ -4,7 +4,11 @@
 //! describe the process, whichever daemons run in it.
 
 mod health;
+pub mod listener;
+pub mod logs;
 mod metrics;
+mod process;
+mod request;
 
 pub use health::{Health, health};
 pub use metrics::{

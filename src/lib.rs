@@ -4,4 +4,5 @@
 pub mod check;
 pub mod runtime;
 pub mod site;
+pub mod spool;
 pub mod telemetry;

@@ -1,0 +1,123 @@
+//! What can go wrong with the file, sorted by what has to be done about it.
+
+use std::io::{Error, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{CommitError, CursorError, DatabaseError, StorageError, TableError, TransactionError};
+
+/// A failed operation on the file.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The operating system said no. The file is opened again and the work repeated.
+    Io(ErrorKind, String),
+    /// What is in the file makes no sense. Opening it again checks and repairs it, or sets it
+    /// aside.
+    Damaged(String),
+    /// There is no open file now.
+    NotOpen,
+    /// Somebody else holds the file.
+    InUse,
+    /// A version of the layout that isn't ours.
+    Format(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(_, cause) | Self::Damaged(cause) | Self::Format(cause) => f.write_str(cause),
+            Self::NotOpen => f.write_str("the file is not open"),
+            Self::InUse => f.write_str("the file is in use by another process"),
+        }
+    }
+}
+
+impl Fault {
+    /// An operating system's error with what was tried.
+    pub(super) fn io(tried: &str, error: &Error) -> Self {
+        Self::Io(error.kind(), format!("{tried}: {error}"))
+    }
+
+    /// Whether there is no room on the disk (or in the quota): it may come back by itself.
+    pub(super) fn is_out_of_room(&self) -> bool {
+        matches!(self, Self::Io(ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _))
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        match error {
+            // A file shorter than its own header says is damage, not a failing disk.
+            StorageError::Io(error)
+                if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
+            {
+                Self::Damaged(error.to_string())
+            }
+            StorageError::Io(error) => Self::Io(error.kind(), error.to_string()),
+            StorageError::Corrupted(cause) => Self::Damaged(cause),
+            error @ StorageError::LockPoisoned(_) => Self::Damaged(error.to_string()),
+            error => Self::Io(ErrorKind::Other, error.to_string()),
+        }
+    }
+}
+
+impl From<DatabaseError> for Fault {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Storage(error) => error.into(),
+            DatabaseError::DatabaseAlreadyOpen => Self::InUse,
+            DatabaseError::UpgradeRequired(version) => {
+                Self::Format(format!("redb file format {version}"))
+            }
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<TransactionError> for Fault {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Storage(error) => error.into(),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<TableError> for Fault {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Storage(error) => error.into(),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<CommitError> for Fault {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Storage(error) => error.into(),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<CursorError> for Fault {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::Storage(error) => error.into(),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// Runs `work` on the file. A damaged page can make redb panic: that is damage, not the end of
+/// the daemon.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let cause = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Fault::Damaged(format!("panic while reading it: {}", cause.replace('\n', " "))))
+    })
+}

@@ -1,0 +1,260 @@
+//! What waits in memory, and the books: shared by everybody who uses the spool and its
+//! committer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::file::{Found, Removed};
+
+/// How long the first of a group waits for others. Together with the commit itself (about 2 ms on
+/// a solid-state disk) it stays below the 50 ms in which a result has to be safe.
+pub(super) const GATHER: Duration = Duration::from_millis(25);
+/// How long an acknowledgement waits for new records to share a commit with. It may be long: what
+/// is lost of it in a crash is only read again.
+pub(super) const GATHER_ACKNOWLEDGED: Duration = Duration::from_millis(100);
+/// A group of this many records is committed without further waiting, and none is larger: a
+/// transaction of this size takes some ten milliseconds.
+pub(super) const GROUP_MAX: usize = 4096;
+/// Bytes of records that may wait in memory, while the disk is slow or failing: about 20 seconds
+/// of 3,000 checks a second.
+pub(super) const MEMORY_MAX: usize = 32 << 20;
+/// What a waiting record takes besides its bytes.
+const RECORD_OVERHEAD: usize = 32;
+/// The largest record in bytes; Kafka's own default limit is 1 MiB.
+pub(super) const RECORD_MAX: usize = 4 << 20;
+
+/// Why a record was not taken; the words are those of `metrics().spool_lost`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// `max_records` or `max_bytes` is reached.
+    Full,
+    /// [`MEMORY_MAX`] is reached: the disk is slow or failing.
+    Memory,
+    /// Larger than [`RECORD_MAX`].
+    TooLarge,
+    /// Handed over after the close.
+    Closed,
+}
+
+impl Refusal {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Memory => "memory",
+            Self::TooLarge => "too_large",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// When the committer has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    In(Duration),
+    Idle,
+}
+
+/// Everything under the one lock.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    max_records: u64,
+    max_bytes: u64,
+    /// Handed over, not yet taken by the committer.
+    waiting: Vec<Vec<u8>>,
+    /// Records and bytes in memory: waiting, or with the committer.
+    unsaved_records: u64,
+    unsaved_bytes: u64,
+    /// Records that ever came in; of these, those on the disk or given up; of these, the latter.
+    pub(super) accepted: u64,
+    pub(super) settled: u64,
+    pub(super) given_up: u64,
+    /// What the file holds.
+    pub(super) file: Found,
+    /// Acknowledged by the user; the file's cursor follows.
+    pub(super) acknowledged: u64,
+    pub(super) states: BTreeMap<String, Arc<Vec<u8>>>,
+    /// When the oldest waiting record, or acknowledgement, came (monotonic).
+    first_record: Option<Duration>,
+    first_acknowledged: Option<Duration>,
+    /// Somebody waits for a flush, or the committer has unfinished work.
+    pub(super) urgent: bool,
+    /// A reader met damage: the file has to be checked.
+    pub(super) suspect: bool,
+    /// The close's deadline (monotonic), once asked for.
+    pub(super) close_by: Option<Duration>,
+    /// The committer has ended.
+    pub(super) finished: bool,
+    /// New records are being lost, since so many.
+    pub(super) refusing: Option<Refusal>,
+    pub(super) lost: u64,
+    /// Why the file can't be used now.
+    pub(super) failing: Option<String>,
+}
+
+impl Queue {
+    pub(super) fn new(max_records: u64, max_bytes: u64) -> Self {
+        Self { max_records, max_bytes, ..Self::default() }
+    }
+
+    /// Takes a record in. `Ok(true)`: the committer has to be woken.
+    pub(super) fn push(&mut self, record: Vec<u8>, now: Duration) -> Result<bool, Refusal> {
+        self.admit(record.len() as u64)?;
+        self.unsaved_records += 1;
+        self.unsaved_bytes += record.len() as u64;
+        self.accepted += 1;
+        self.waiting.push(record);
+        self.first_record.get_or_insert(now);
+        Ok(matches!(self.waiting.len(), 1 | GROUP_MAX))
+    }
+
+    fn admit(&self, bytes: u64) -> Result<(), Refusal> {
+        if self.close_by.is_some() {
+            return Err(Refusal::Closed);
+        }
+        if bytes > RECORD_MAX as u64 {
+            return Err(Refusal::TooLarge);
+        }
+        let (records, kept) = self.depth();
+        if records >= self.max_records || kept + bytes > self.max_bytes {
+            return Err(Refusal::Full);
+        }
+        let overhead = (self.unsaved_records + 1) * RECORD_OVERHEAD as u64;
+        if self.unsaved_bytes + bytes + overhead > MEMORY_MAX as u64 {
+            return Err(Refusal::Memory);
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal; whether it is the first of its kind in a row.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> bool {
+        let lasting = matches!(refusal, Refusal::Full | Refusal::Memory);
+        if !lasting {
+            return false;
+        }
+        self.lost += 1;
+        let first = self.refusing.is_none();
+        self.refusing.get_or_insert(refusal);
+        first
+    }
+
+    /// Whether there is room again after a time of refusing, and how many were lost in it. A
+    /// tenth has to be free, so that a full spool that drains slowly isn't news every time.
+    pub(super) fn room_again(&mut self) -> Option<u64> {
+        self.refusing?;
+        let (records, bytes) = self.depth();
+        let is_roomy = |used: u64, limit: u64| used.saturating_mul(10) <= limit.saturating_mul(9);
+        if !is_roomy(records, self.max_records)
+            || !is_roomy(bytes, self.max_bytes)
+            || !is_roomy(self.unsaved_bytes, MEMORY_MAX as u64)
+        {
+            return None;
+        }
+        self.refusing = None;
+        Some(std::mem::take(&mut self.lost))
+    }
+
+    /// Records and bytes not yet acknowledged, in memory and in the file.
+    pub(super) fn depth(&self) -> (u64, u64) {
+        (self.file.records + self.unsaved_records, self.file.bytes + self.unsaved_bytes)
+    }
+
+    /// Remembers an acknowledgement; whether the committer has to be woken.
+    pub(super) fn acknowledge(&mut self, up_to: u64, now: Duration) -> bool {
+        let up_to = up_to.min(self.file.tail);
+        if up_to <= self.acknowledged {
+            return false;
+        }
+        self.acknowledged = up_to;
+        let first = self.first_acknowledged.is_none();
+        self.first_acknowledged.get_or_insert(now);
+        first
+    }
+
+    pub(super) fn put(&mut self, name: &str, blob: Arc<Vec<u8>>, now: Duration) {
+        self.states.insert(name.to_owned(), blob);
+        self.first_record.get_or_insert(now);
+    }
+
+    /// Whether nothing waits for a commit.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsaved_records == 0
+            && self.states.is_empty()
+            && self.acknowledged <= self.file.cursor
+            && !self.suspect
+    }
+
+    pub(super) fn due(&self, now: Duration) -> Due {
+        if self.is_settled() {
+            // A file that could not be opened is tried again without anybody asking.
+            let is_repairing = self.failing.is_some() && self.close_by.is_none();
+            return if is_repairing { Due::Now } else { Due::Idle };
+        }
+        let pressed = self.urgent || self.suspect || self.close_by.is_some();
+        if pressed || self.waiting.len() >= GROUP_MAX {
+            return Due::Now;
+        }
+        let records = self.first_record.map(|at| at + GATHER);
+        let acknowledged = self.first_acknowledged.map(|at| at + GATHER_ACKNOWLEDGED);
+        let at = records.into_iter().chain(acknowledged).min().unwrap_or(now);
+        if at <= now { Due::Now } else { Due::In(at - now) }
+    }
+
+    /// The next group, oldest first.
+    pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
+        if self.waiting.len() > GROUP_MAX {
+            // The rest stays due: it has waited as long.
+            return self.waiting.drain(..GROUP_MAX).collect();
+        }
+        self.first_record = None;
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The committer has looked at the acknowledgement and at whoever is in a hurry.
+    pub(super) fn seen(&mut self) {
+        self.first_acknowledged = None;
+        self.urgent = false;
+        if self.waiting.is_empty() {
+            self.first_record = None;
+        }
+    }
+
+    /// `records` are in the file, with everything up to `cursor` gone.
+    pub(super) fn committed(&mut self, records: &[Vec<u8>], cursor: u64, removed: Removed) {
+        let count = records.len() as u64;
+        let bytes = self.settle(records);
+        self.file.last += count;
+        if count > 0 {
+            self.file.tail = self.file.last;
+        }
+        self.file.cursor = cursor;
+        self.file.records = (self.file.records + count).saturating_sub(removed.records);
+        self.file.bytes = (self.file.bytes + bytes).saturating_sub(removed.bytes);
+    }
+
+    /// `records` need no more care: committed, or given up. Their bytes.
+    pub(super) fn settle(&mut self, records: &[Vec<u8>]) -> u64 {
+        let bytes = records.iter().map(|record| record.len() as u64).sum();
+        self.unsaved_records = self.unsaved_records.saturating_sub(records.len() as u64);
+        self.unsaved_bytes = self.unsaved_bytes.saturating_sub(bytes);
+        self.settled += records.len() as u64;
+        bytes
+    }
+
+    /// The file was opened and holds `found`; how many records it should hold but doesn't.
+    pub(super) fn opened(&mut self, found: Found) -> u64 {
+        let before = self.file;
+        // A new file's cursor is above everything the one before it had given.
+        let kept_to = if found.cursor > before.tail { 0 } else { found.tail };
+        let missing = before.tail.saturating_sub(kept_to.max(self.acknowledged));
+        self.file = found;
+        self.file.last = found.last.max(before.last);
+        self.acknowledged = self.acknowledged.max(found.cursor);
+        missing
+    }
+}

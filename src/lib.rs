@@ -3,6 +3,8 @@
 
 pub mod check;
 pub mod runtime;
+pub mod schedule;
 pub mod site;
 pub mod spool;
 pub mod telemetry;
+pub mod wire;

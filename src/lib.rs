@@ -2,6 +2,7 @@
 //! holds them to it.
 
 pub mod check;
+pub mod config;
 pub mod runtime;
 pub mod schedule;
 pub mod site;

@@ -7,5 +7,6 @@ pub mod runtime;
 pub mod schedule;
 pub mod site;
 pub mod spool;
+pub mod store;
 pub mod telemetry;
 pub mod wire;

@@ -1,0 +1,272 @@
+//! The table `website`.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use postgres::Client;
+
+use super::errors::Failure;
+use super::{Store, StoreError};
+use crate::site::SiteSpec;
+
+/// Whether a site is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SiteStatus {
+    /// Checked.
+    Active,
+    /// Kept, not checked for now.
+    Paused,
+    /// Kept for its history only.
+    Deleted,
+}
+
+impl SiteStatus {
+    /// All statuses.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Deleted];
+
+    /// Its name in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// The status of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// A row of `website`. The spec is as it stands there; building the site finds its faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRow {
+    /// Key.
+    pub website_id: i64,
+    /// What to watch.
+    pub spec: SiteSpec,
+    /// Whether it is checked.
+    pub status: SiteStatus,
+    /// When it was added.
+    pub timestamp: Timestamp,
+}
+
+const COLUMNS: &str = "website_id, name, url, regex, status, \"timestamp\", interval_seconds, \
+                       timeout_seconds, method, headers::text, body, expected_status";
+
+/// Ids that were seen in the table. Kept after a site's removal: a row too many for a site that
+/// was removed a moment ago does no harm, and costs no look-up per batch.
+#[derive(Debug, Default)]
+pub(super) struct KnownSites {
+    ids: Mutex<HashSet<i64>>,
+}
+
+impl KnownSites {
+    /// Those of `wanted` that are not known, each once.
+    fn missing(&self, wanted: impl Iterator<Item = i64>) -> Vec<i64> {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: HashSet<i64> = wanted.filter(|id| !ids.contains(id)).collect();
+        missing.into_iter().collect()
+    }
+
+    fn add(&self, found: impl IntoIterator<Item = i64>) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+    }
+
+    pub(super) fn forget(&self) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Store {
+    /// All active sites, by id.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn sites(&self) -> Result<Vec<SiteRow>, StoreError> {
+        let rows = self.inner.run("reading sites", |client| {
+            let question = format!(
+                "SELECT {COLUMNS} FROM website WHERE status = 'active' ORDER BY website_id"
+            );
+            client.query(&question, &[])?.iter().map(site_row).collect::<Result<Vec<_>, _>>()
+        })?;
+        self.inner.known_sites.add(rows.iter().map(|row| row.website_id));
+        Ok(rows)
+    }
+
+    /// The ids of all sites, whatever their status.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn known_site_ids(&self) -> Result<HashSet<i64>, StoreError> {
+        let ids: HashSet<i64> = self.inner.run("reading sites", |client| {
+            ids(&client.query("SELECT website_id FROM website", &[])?)
+        })?;
+        self.inner.known_sites.add(ids.iter().copied());
+        Ok(ids)
+    }
+
+    /// Adds those of `specs` whose name is not in the table, whatever the status of the one that
+    /// is there. Returns the names added.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn add_missing_sites(&self, specs: &[SiteSpec]) -> Result<Vec<String>, StoreError> {
+        let specs = specs.to_vec();
+        self.inner.run("adding sites", move |client| add_missing(client, &specs))
+    }
+
+    /// Grows with every change of `website`.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn change_counter(&self) -> Result<i64, StoreError> {
+        self.inner.run("reading the change counter", counter)
+    }
+
+    /// Those of `wanted` that are in no row of `website`, each once. Asks the database only about
+    /// ids it has not seen before, and for those at each call: a site may have been added a
+    /// moment ago.
+    pub(super) fn unknown_sites(
+        &self,
+        wanted: impl Iterator<Item = i64>,
+    ) -> Result<HashSet<i64>, StoreError> {
+        let missing = self.inner.known_sites.missing(wanted);
+        if missing.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let asked = missing.clone();
+        let found: HashSet<i64> = self.inner.run("reading sites", move |client| {
+            let question = "SELECT website_id FROM website WHERE website_id = ANY($1)";
+            ids(&client.query(question, &[&asked])?)
+        })?;
+        self.inner.known_sites.add(found.iter().copied());
+        Ok(missing.into_iter().filter(|id| !found.contains(id)).collect())
+    }
+}
+
+pub(super) fn counter(client: &mut Client) -> Result<i64, Failure> {
+    Ok(client.query_one("SELECT counter FROM website_change", &[])?.try_get(0)?)
+}
+
+fn ids(rows: &[postgres::Row]) -> Result<HashSet<i64>, Failure> {
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
+    // A negative number is out of range like 0, and building the site says so.
+    let seconds = |value: Option<i32>| value.map(|s| u32::try_from(s).unwrap_or_default());
+    let (status, headers): (&str, Option<&str>) = (row.try_get(4)?, row.try_get(9)?);
+    Ok(SiteRow {
+        website_id: row.try_get(0)?,
+        spec: SiteSpec {
+            name: row.try_get(1)?,
+            url: row.try_get(2)?,
+            interval: seconds(row.try_get(6)?),
+            timeout: seconds(row.try_get(7)?),
+            regex: row.try_get(3)?,
+            method: row.try_get(8)?,
+            headers: headers.map(read_headers).unwrap_or_default(),
+            body: row.try_get(10)?,
+            expected_status: row.try_get(11)?,
+        },
+        // The table's CHECK allows no other.
+        status: SiteStatus::parse(status).unwrap_or(SiteStatus::Paused),
+        timestamp: row.try_get(5)?,
+    })
+}
+
+fn add_missing(client: &mut Client, specs: &[SiteSpec]) -> Result<Vec<String>, Failure> {
+    let mut transaction = client.transaction()?;
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let there = transaction.query("SELECT name FROM website WHERE name = ANY($1)", &[&names])?;
+    let there: HashSet<&str> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let statement = transaction.prepare(
+        "INSERT INTO website (name, url, regex, interval_seconds, timeout_seconds, method, \
+         headers, body, expected_status) VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9) \
+         ON CONFLICT (name) DO NOTHING",
+    )?;
+    let mut added = Vec::new();
+    // Nothing is inserted, and nobody woken, when all are there: this runs at every start.
+    for spec in specs.iter().filter(|spec| !there.contains(spec.name.as_str())) {
+        let seconds = |value: Option<u32>| value.map(|s| i32::try_from(s).unwrap_or(i32::MAX));
+        let inserted = transaction.execute(
+            &statement,
+            &[
+                &spec.name,
+                &spec.url,
+                &spec.regex,
+                &seconds(spec.interval),
+                &seconds(spec.timeout),
+                &spec.method,
+                &write_headers(&spec.headers),
+                &spec.body,
+                &spec.expected_status,
+            ],
+        )?;
+        if inserted == 1 {
+            added.push(spec.name.clone());
+        }
+    }
+    transaction.commit()?;
+    Ok(added)
+}
+
+/// Headers as the table holds them: an array of pairs, which keeps order and repetition.
+fn write_headers(headers: &[(String, String)]) -> Option<String> {
+    let pair = |(name, value): &(String, String)| serde_json::json!([name, value]);
+    let pairs: Vec<serde_json::Value> = headers.iter().map(pair).collect();
+    (!pairs.is_empty()).then(|| serde_json::Value::Array(pairs).to_string())
+}
+
+/// Reads an object, as people write it, or an array of pairs. What is neither becomes a header
+/// without a name: then this site has a fault, and not the whole list.
+fn read_headers(text: &str) -> Vec<(String, String)> {
+    use serde_json::Value;
+    let plain = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let pair = |value: &Value| match value {
+        Value::Array(pair) if pair.len() == 2 => (plain(&pair[0]), plain(&pair[1])),
+        other => (String::new(), plain(other)),
+    };
+    match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => map.iter().map(|(k, v)| (k.clone(), plain(v))).collect(),
+        Ok(Value::Array(pairs)) => pairs.iter().map(pair).collect(),
+        _ => vec![(String::new(), text.to_owned())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn headers_keep_order_and_repetition() {
+        let written = headers(&[("B", "1"), ("A", "\"2\""), ("B", "3")]);
+        assert_eq!(read_headers(&write_headers(&written).unwrap()), written);
+        assert_eq!(write_headers(&[]), None);
+    }
+
+    #[test]
+    fn headers_of_other_shapes_are_read_or_become_a_fault() {
+        assert_eq!(read_headers(r#"{"A": "x", "B": 1}"#), headers(&[("A", "x"), ("B", "1")]));
+        assert_eq!(read_headers(r#"["A"]"#), headers(&[("", "A")]));
+        assert_eq!(read_headers("1"), headers(&[("", "1")]));
+    }
+
+    #[test]
+    fn statuses_round_trip() {
+        assert!(SiteStatus::ALL.iter().all(|s| SiteStatus::parse(s.as_str()) == Some(*s)));
+        assert_eq!(SiteStatus::parse("gone"), None);
+    }
+}

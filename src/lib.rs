@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod config;
+pub mod kafka;
 pub mod runtime;
 pub mod schedule;
 pub mod site;

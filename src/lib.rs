@@ -4,6 +4,7 @@
 pub mod check;
 pub mod config;
 pub mod kafka;
+pub mod probe;
 pub mod runtime;
 pub mod schedule;
 pub mod site;

@@ -1,0 +1,306 @@
+//! One HTTP check under one deadline.
+//!
+//! ureq speaks HTTP; names, connections, TLS, redirects, decoding and time are ours, because
+//! there the truth of a measurement is decided (see `docs/decisions/`, and the modules).
+//!
+//! Invariants:
+//! - A check takes at most its site's timeout, whatever the other side does. The one deadline is
+//!   fixed when it begins.
+//! - A check always gives a [`Check`], and never a panic.
+//! - Nothing of one check is seen by the next: no cookies, no connections, no TLS sessions.
+//! - Every address is judged by the guard right before it is dialled, on every redirect.
+//! - Credentials go to the origin they were given for, and into no text.
+
+mod body;
+mod buffers;
+mod cookies;
+mod failure;
+mod guard;
+mod judge;
+mod request;
+mod resolver;
+mod socket;
+mod target;
+mod timings;
+mod tls;
+mod transport;
+mod verifier;
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use ureq::http::{HeaderMap, HeaderValue, Response, Version, header};
+use ureq::{Agent, Body};
+
+use crate::check::{Check, Failure, FailureKind, Outcome, seconds};
+use crate::runtime::now;
+use crate::telemetry::{ByDaemonThread, metrics};
+
+use request::Step;
+use resolver::Resolver;
+use timings::Bodies;
+
+pub use resolver::Lookup;
+pub use target::Target;
+
+/// Most bytes of framing that may come per byte of body: a chunk of one byte takes six.
+const FRAMING_MAX: u64 = 8;
+/// Bytes that may come beside the body in any case: the head and the last chunk's trailers.
+const BESIDE_BODY: u64 = 256 << 10;
+/// Most resolver threads: each hung one is a stack and a socket.
+const RESOLVER_THREADS_MAX: usize = 256;
+/// Largest body that may be read, in bytes: it is held in memory, twice if it is encoded.
+const MAX_BODY_MAX: usize = 256 << 20;
+
+/// How checks are made.
+#[derive(Clone, Debug)]
+pub struct ProbeOptions {
+    /// Where this process checks from.
+    pub region: String,
+    /// The `User-Agent` header of sites that don't set their own.
+    pub user_agent: String,
+    /// Bytes of a body that are read, and at most that many after decoding; up to 256 MiB.
+    pub max_body: usize,
+    /// Redirects that are followed; 0 takes a redirect as the answer.
+    pub max_redirects: u32,
+    /// Whether loopback, private and other special addresses may be dialled. Metadata addresses
+    /// of clouds never are.
+    pub allow_private_addresses: bool,
+    /// Look-ups of names that may be under way at once, 1 to 256.
+    pub resolver_threads: usize,
+}
+
+/// What a [`Prober`] is made with beside its options; the default is the operating system's.
+#[derive(Clone, Default)]
+pub struct ProbeParts {
+    /// How names are looked up.
+    pub lookup: Option<Lookup>,
+    /// Roots to trust beside Mozilla's and the system's, DER.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+impl std::fmt::Debug for ProbeParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProbeParts")
+            .field("lookup", &self.lookup.is_some())
+            .field("extra_roots", &self.extra_roots.len())
+            .finish()
+    }
+}
+
+/// Why there is no [`Prober`].
+#[derive(Debug)]
+pub enum ProbeError {
+    /// The user agent can't be a header's value.
+    UserAgent,
+    /// TLS can't be set up.
+    Tls(String),
+    /// The resolver threads can't be started.
+    Resolver(std::io::Error),
+}
+
+impl std::fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UserAgent => f.write_str("the user agent has characters no header may have"),
+            Self::Tls(why) => write!(f, "TLS can't be set up: {why}"),
+            Self::Resolver(why) => write!(f, "resolver threads can't be started: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolver(why) => Some(why),
+            Self::UserAgent | Self::Tls(_) => None,
+        }
+    }
+}
+
+/// Makes checks; shared by all workers.
+#[derive(Debug)]
+pub struct Prober {
+    agent: Agent,
+    headers: HeaderMap,
+    options: ProbeOptions,
+}
+
+impl Prober {
+    /// A prober with the operating system's resolver and roots. Starts the resolver threads,
+    /// which live as long as the prober, and uses TLS once so that no check is the first.
+    ///
+    /// # Errors
+    /// A [`ProbeError`].
+    pub fn new(options: ProbeOptions) -> Result<Self, ProbeError> {
+        Self::with_parts(options, ProbeParts::default())
+    }
+
+    /// A prober with its own look-up or roots.
+    ///
+    /// # Errors
+    /// A [`ProbeError`].
+    pub fn with_parts(mut options: ProbeOptions, parts: ProbeParts) -> Result<Self, ProbeError> {
+        options.max_body = options.max_body.min(MAX_BODY_MAX);
+        let user_agent = HeaderValue::from_bytes(options.user_agent.as_bytes())
+            .map_err(|_| ProbeError::UserAgent)?;
+        let headers = HeaderMap::from_iter([
+            (header::USER_AGENT, user_agent),
+            (header::ACCEPT, HeaderValue::from_static("*/*")),
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, br")),
+            // Then the server ends the connection, and keeps its port in TIME_WAIT: ours would
+            // run out at some thousand checks per second to one address.
+            (header::CONNECTION, HeaderValue::from_static("close")),
+        ]);
+        let tls = tls::config(&parts.extra_roots).map_err(ProbeError::Tls)?;
+        tls::warm_up(&tls).map_err(ProbeError::Tls)?;
+        let lookup = parts.lookup.unwrap_or_else(resolver::system_lookup);
+        let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
+        let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
+        let agent = transport::agent(resolver, tls, options.allow_private_addresses);
+        Ok(Self { agent, headers, options })
+    }
+
+    /// The options it was made with.
+    #[must_use]
+    pub fn options(&self) -> &ProbeOptions {
+        &self.options
+    }
+
+    /// Checks `target` now, for the due time `scheduled_at`.
+    #[must_use]
+    pub fn check(&self, target: &Target, scheduled_at: Timestamp) -> Check<'static> {
+        let site = &target.site;
+        let mut check = Check::empty(
+            &target.identity,
+            site.website_id,
+            target.url.to_string(),
+            target.region.to_string(),
+            scheduled_at,
+        );
+        check.regex = site.pattern.as_ref().map(|p| Cow::Owned(p.source().to_owned()));
+        let start = now();
+        // Whole milliseconds, as `scheduled_at` has.
+        check.started_at = Timestamp::from_millisecond(start.wall.as_millisecond()).ok();
+        timings::begin(start.mono, site.timeout);
+        let result = catch_unwind(AssertUnwindSafe(|| self.run(target, &mut check)));
+        let end = now().mono;
+        let failure = match result {
+            Ok(result) => result.err(),
+            Err(panic) => Some(panicked(panic.as_ref())),
+        };
+        timings::with(|context| {
+            check.phases = context.finish(end);
+            check.remote_address = context.remote.map(|address| address.to_string().into());
+            check.certificate_expires_at =
+                context.certificate_end.and_then(|end| Timestamp::from_second(end).ok());
+        });
+        check.response_time = Some(seconds(end.saturating_sub(start.mono)));
+        check.outcome = if failure.is_none() { Outcome::Up } else { Outcome::Down };
+        check.failure = failure;
+        check
+    }
+
+    /// Requests, follows redirects, reads and judges; writes into `check` what it sees.
+    fn run(&self, target: &Target, check: &mut Check<'static>) -> Result<(), Failure<'static>> {
+        let mut step = Step::first(target);
+        let mut redirects = 0;
+        loop {
+            let answer = self.exchange(&step)?;
+            let status = answer.status().as_u16();
+            check.http_status = Some(status);
+            check.http_version = version(answer.version());
+            check.redirects = Some(u16::try_from(redirects).unwrap_or(u16::MAX));
+            let is_answer = !request::is_redirect(status)
+                || self.options.max_redirects == 0
+                // A redirect that is expected is what was asked for.
+                || target.site.expected_status.contains(status);
+            if is_answer {
+                return self.conclude(target, &step, answer, check);
+            }
+            if redirects == self.options.max_redirects {
+                let detail = format!("more than {redirects} redirects");
+                return Err(Failure::new(FailureKind::Redirect, detail));
+            }
+            timings::with(timings::Context::close_hop);
+            step.follow(&answer)?;
+            redirects += 1;
+            // The redirect's own body is not read: the connection ends here.
+            drop(answer);
+        }
+    }
+
+    /// One request, up to the head of its answer.
+    fn exchange(&self, step: &Step<'_>) -> Result<Response<Body>, Failure<'static>> {
+        let (head, ()) = step.request(&self.headers)?.into_parts();
+        let body = step.body();
+        timings::with(|context| context.sends_body = body.is_some());
+        let answer = match body {
+            None => self.agent.run(ureq::http::Request::from_parts(head, ())),
+            Some(body) => self.agent.run(ureq::http::Request::from_parts(head, body)),
+        };
+        let answer = answer.map_err(failure::from_ureq)?;
+        timings::with(|context| {
+            context.in_body = true;
+            context.transfer_limit =
+                (self.options.max_body as u64).saturating_mul(FRAMING_MAX) + BESIDE_BODY;
+        });
+        Ok(answer)
+    }
+
+    /// Reads the body of the last answer and judges it.
+    fn conclude(
+        &self,
+        target: &Target,
+        step: &Step<'_>,
+        answer: Response<Body>,
+        check: &mut Check<'static>,
+    ) -> Result<(), Failure<'static>> {
+        let status = answer.status().as_u16();
+        let has_body = !(step.is_head() || status < 200 || matches!(status, 204 | 304));
+        // A panic loses the buffers, nothing else.
+        let mut bodies = timings::with(timings::Context::take_bodies);
+        let result = self.read_and_judge(target, has_body, answer, &mut bodies, check);
+        timings::with(|context| context.give_bodies(bodies));
+        result
+    }
+
+    fn read_and_judge(
+        &self,
+        target: &Target,
+        has_body: bool,
+        answer: Response<Body>,
+        bodies: &mut Bodies,
+        check: &mut Check<'static>,
+    ) -> Result<(), Failure<'static>> {
+        let status = answer.status().as_u16();
+        let body = match has_body {
+            true => Some(body::read(answer, bodies, self.options.max_body)?),
+            false => None,
+        };
+        timings::with(timings::Context::close_hop);
+        judge::judge(&target.site, status, body, check)
+    }
+}
+
+fn version(version: Version) -> Option<Cow<'static, str>> {
+    match version {
+        Version::HTTP_10 => Some("1.0".into()),
+        Version::HTTP_11 => Some("1.1".into()),
+        _ => None,
+    }
+}
+
+/// A panic is our own fault, and costs one check.
+fn panicked(panic: &(dyn Any + Send)) -> Failure<'static> {
+    metrics().panics.get_or_create(&ByDaemonThread { thread: "probe" }).inc();
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Failure::new(FailureKind::Internal, format!("panic: {message}"))
+}

@@ -1,0 +1,157 @@
+//! TLS over a [`Socket`]: the configuration shared by all checks, and one connection.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::socket::Socket;
+use super::verifier::Recording;
+
+/// The configuration of all TLS connections. Trusted are Mozilla's roots, the system's where they
+/// can be read (or those of `SSL_CERT_FILE`), and `extra`.
+pub(super) fn config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let native = rustls_native_certs::load_native_certs();
+    if let Some(error) = native.errors.first() {
+        log::warn!(error:%, errors = native.errors.len(); "system certificates not readable");
+    }
+    let (_, unusable) = roots.add_parsable_certificates(native.certs);
+    if unusable > 0 {
+        log::debug!(unusable; "system certificates that are no roots");
+    }
+    for root in extra {
+        roots.add(root.clone()).map_err(|error| format!("extra root: {error}"))?;
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Recording::new(verifier)))
+        .with_no_client_auth();
+    // A resumed handshake shows no certificate, and measures something else than a new visitor's.
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Makes the process's first use of TLS now: it costs 25 ms, which would count as some site's.
+pub(super) fn warm_up(config: &Arc<ClientConfig>) -> Result<(), String> {
+    let name = ServerName::try_from("warm-up.invalid").map_err(|error| error.to_string())?;
+    let mut connection =
+        ClientConnection::new(config.clone(), name).map_err(|error| error.to_string())?;
+    while connection.wants_write() {
+        connection.write_tls(&mut io::sink()).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Why a TLS connection doesn't go on.
+#[derive(Debug)]
+pub(super) enum TlsError {
+    /// The protocol or the certificate.
+    Tls(rustls::Error),
+    /// The socket.
+    Socket(io::Error),
+}
+
+impl From<io::Error> for TlsError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+/// One TLS connection. What was read from the socket and not yet taken lies in `records`, which
+/// the caller keeps, at `start..end`.
+pub(super) struct Tls {
+    connection: Box<ClientConnection>,
+    start: usize,
+    end: usize,
+}
+
+impl Tls {
+    /// Shakes hands. Our last message of the handshake stays unsent, to go out with the request.
+    pub(super) fn handshake(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        socket: &mut Socket,
+        records: &mut [u8],
+    ) -> Result<Self, TlsError> {
+        let connection = ClientConnection::new(config, name).map_err(TlsError::Tls)?;
+        let mut tls = Self { connection: Box::new(connection), start: 0, end: 0 };
+        while tls.connection.is_handshaking() {
+            tls.flush(socket)?;
+            if tls.fill(socket, records)? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(tls)
+    }
+
+    fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(socket)?;
+        }
+        Ok(())
+    }
+
+    /// Takes records in, from the socket if none are left; 0 is the end.
+    fn fill(&mut self, socket: &mut Socket, records: &mut [u8]) -> Result<usize, TlsError> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, socket.receive(records)?);
+        }
+        let mut unread = &records[self.start..self.end];
+        let taken = self.connection.read_tls(&mut unread)?;
+        self.start += taken;
+        if let Err(error) = self.connection.process_new_packets() {
+            // Tells the other side why, if that is still possible.
+            let _ = self.flush(socket);
+            return Err(TlsError::Tls(error));
+        }
+        Ok(taken)
+    }
+
+    /// Encrypts and sends all of `bytes`.
+    pub(super) fn send_all(&mut self, socket: &mut Socket, bytes: &[u8]) -> io::Result<()> {
+        self.connection.writer().write_all(bytes)?;
+        self.flush(socket)
+    }
+
+    /// Reads what is there, waiting for the first byte; 0 is the end, with or without a farewell.
+    pub(super) fn receive(
+        &mut self,
+        socket: &mut Socket,
+        records: &mut [u8],
+        buffer: &mut [u8],
+    ) -> Result<usize, TlsError> {
+        let mut read = 0;
+        loop {
+            match self.connection.reader().read(&mut buffer[read..]) {
+                Ok(0) => return Ok(read),
+                Ok(more) => {
+                    read += more;
+                    if read == buffer.len() {
+                        return Ok(read);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Everything that is here already comes along, nothing is waited for.
+                    if read > 0 && self.start == self.end {
+                        return Ok(read);
+                    }
+                    self.fill(socket, records)?;
+                }
+                // An end without farewell. Whether the answer was whole is seen by its framing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(read),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

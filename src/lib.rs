@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod kafka;
 pub mod probe;
+pub mod producer;
 pub mod runtime;
 pub mod schedule;
 pub mod site;

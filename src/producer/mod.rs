@@ -1,0 +1,214 @@
+//! The producer: sites on schedule through the probe into the spool, and from there to the bus.
+//!
+//! ```text
+//! sites ──changes──► dispatcher ──jobs──► lanes (workers) ──results──► spool ──► publisher ──► bus
+//!   ▲ ownership         wheel       bounded        probe                 durable
+//! ```
+//!
+//! Invariants:
+//! - Every due time that the schedule hands out ends as one record in the spool: the check's, or
+//!   a missed one. Nobody but the publisher reads the spool.
+//! - The cursor of the spool moves only after the bus has taken the records before it.
+//! - The dispatcher never waits for a worker, a disk or a network.
+
+mod dispatcher;
+mod lanes;
+mod ownership;
+mod publishing;
+mod recorder;
+mod sites;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::lanes::{Lanes, Running};
+use self::recorder::Recorder;
+use crate::kafka::{GroupOptions, KafkaError, KafkaOptions};
+use crate::probe::{ProbeError, ProbeOptions, Prober};
+use crate::runtime::{Stop, Threads};
+use crate::site::{SiteDefaults, SiteSpec};
+use crate::spool::{Spool, SpoolError, SpoolOptions};
+use crate::store::Store;
+use crate::telemetry::health;
+
+pub use ownership::Ownership;
+pub use publishing::{Delivery, KafkaDelivery, Outgoing, Undelivered};
+
+/// Time that running checks get to end after a stop was asked for.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Time for everything else at the stop: the spool's last commit, the publisher's last batch,
+/// leaving the group.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Time for the site list's thread, which looks every quarter of a second.
+const LISTING: Duration = Duration::from_secs(1);
+
+/// What a producer needs to know.
+#[derive(Debug)]
+pub struct ProducerOptions {
+    /// The probe's.
+    pub probe: ProbeOptions,
+    /// The spool's.
+    pub spool: SpoolOptions,
+    /// Workers of the fast lane.
+    pub threads: usize,
+    /// Workers of the slow lane.
+    pub slow_threads: usize,
+    /// For sites without interval or timeout of their own.
+    pub defaults: SiteDefaults,
+    /// Sites of the configuration, put into the table when absent by name.
+    pub websites: Vec<SiteSpec>,
+    /// How sites are shared with other producers; `None`: this producer owns all.
+    pub sharing: Option<Sharing>,
+}
+
+/// How producers of one region share the sites.
+#[derive(Debug)]
+pub struct Sharing {
+    /// The brokers.
+    pub kafka: KafkaOptions,
+    /// The group of this region's producers, on the topic whose partitions are the shares.
+    pub group: GroupOptions,
+}
+
+/// A running producer.
+#[derive(Debug)]
+pub struct Producer {
+    stop: Stop,
+    /// Ends the publisher and the spool, after the workers.
+    drained: Stop,
+    listing: Threads,
+    checking: Threads,
+    sharing: Threads,
+    keeping: Threads,
+    publishing: Threads,
+    spool: Spool,
+    recorder: Recorder,
+    running: Running,
+}
+
+/// Why a producer could not be started.
+#[derive(Debug)]
+pub enum ProducerError {
+    /// The spool can't be opened.
+    Spool(SpoolError),
+    /// The probe can't be set up.
+    Probe(ProbeError),
+    /// The settings of the group can't be used.
+    Group(KafkaError),
+    /// The operating system has no room for the threads.
+    Thread(std::io::Error),
+}
+
+impl std::fmt::Display for ProducerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Spool(error) => write!(f, "{error}"),
+            Self::Probe(error) => write!(f, "{error}"),
+            Self::Group(error) => write!(f, "{error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProducerError {}
+
+impl Producer {
+    /// Starts all threads. Neither the database nor the broker has to be there.
+    ///
+    /// # Errors
+    /// A [`ProducerError`]; nothing runs then.
+    pub fn start(
+        options: ProducerOptions,
+        store: Store,
+        delivery: Box<dyn Delivery>,
+        stop: &Stop,
+    ) -> Result<Self, ProducerError> {
+        for part in [delivery.part(), "database"] {
+            health().expect(part);
+        }
+        let drained = Stop::new();
+        let mut listing = Threads::new(stop.clone());
+        let mut checking = Threads::new(stop.clone());
+        let mut sharing = Threads::new(stop.clone());
+        let mut keeping = Threads::new(stop.clone());
+        let mut publishing = Threads::new(stop.clone());
+
+        let spool = Spool::open(options.spool, &mut keeping).map_err(ProducerError::Spool)?;
+        let region = options.probe.region.clone();
+        let prober = Arc::new(Prober::new(options.probe).map_err(ProducerError::Probe)?);
+        let recorder = Recorder::new(spool.clone());
+        let ownership = Ownership::all();
+
+        publishing::start(spool.clone(), delivery, &drained, &mut publishing)
+            .map_err(ProducerError::Thread)?;
+        if let Some(with) = options.sharing {
+            ownership::start(with, ownership.clone(), stop, &mut sharing)
+                .map_err(ProducerError::Group)?;
+        }
+        let (lanes, running) = Lanes::start(
+            options.threads,
+            options.slow_threads,
+            &prober,
+            &recorder,
+            stop,
+            &mut checking,
+        )
+        .map_err(ProducerError::Thread)?;
+        let changes = dispatcher::start(lanes, recorder.clone(), stop, &mut checking)
+            .map_err(ProducerError::Thread)?;
+        let sites = sites::Sites::new(
+            store,
+            spool.clone(),
+            ownership,
+            options.defaults,
+            options.websites,
+            region,
+            changes,
+        );
+        let their_stop = stop.clone();
+        listing.spawn("sites", move || sites.run(&their_stop)).map_err(ProducerError::Thread)?;
+        Ok(Self {
+            stop: stop.clone(),
+            drained,
+            listing,
+            checking,
+            sharing,
+            keeping,
+            publishing,
+            spool,
+            recorder,
+            running,
+        })
+    }
+
+    /// Waits for the stop, then stops in order:
+    ///
+    /// 1. no more due times, and the group is left, so that other producers take over at once:
+    ///    the dispatcher and the member end with the stop itself;
+    /// 2. running checks get [`GRACE`]; what waits for a worker is recorded as missed, and so is
+    ///    what is still running then;
+    /// 3. the spool commits what it holds;
+    /// 4. the publisher delivers what the bus takes now; the rest stays in the spool.
+    pub fn run_until_stopped(self) {
+        self.stop.wait_forever();
+        let late = self.checking.join(GRACE);
+        if !late.is_empty() {
+            let checks = self.running.abandon(&self.recorder);
+            log::warn!(checks, threads = late.join(","); "checks did not end in time");
+        }
+        if !self.spool.flush(CLOSING) {
+            log::error!("spool could not commit its last results");
+        }
+        self.drained.request();
+        let mut late = self.publishing.join(CLOSING);
+        self.spool.close();
+        late.extend(self.keeping.join(CLOSING));
+        late.extend(self.sharing.join(CLOSING));
+        // It may be in a call to a database that doesn't answer, and holds nothing.
+        late.extend(self.listing.join(LISTING));
+        if !late.is_empty() {
+            log::warn!(threads = late.join(","); "threads did not end in time");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Which sites this producer checks: those whose key falls into the partitions that the group of
+//! the region's producers gave it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Sharing;
+use crate::kafka::{
+    Assignment, GroupHandler, KafkaError, KafkaOptions, Member, partition_for, topics,
+};
+use crate::runtime::{Backoff, Stop, Threads, now};
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+/// The broker has just answered the group; if it does not describe the topic within some seconds,
+/// the share stays until the next change of the group.
+const TRIES: u32 = 8;
+
+/// The share of this producer. Clones are the same share.
+///
+/// Until the group has spoken for the first time a producer owns all sites, and while the
+/// coordinator can't be reached it keeps its last share: two producers that check the same due
+/// time make one row, a due time that nobody checks makes none.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    share: Arc<Mutex<Share>>,
+}
+
+/// What is taken away is kept this long: the others learn of their new shares at other moments,
+/// and no due time may fall between two producers.
+const RELEASE_AFTER: Duration = Duration::from_secs(5);
+
+/// Partitions of the topic and those of them that are ours; `None`: all sites are ours.
+type Partitions = Option<(i32, BTreeSet<i32>)>;
+
+#[derive(Debug, Default)]
+struct Share {
+    now: Partitions,
+    /// What was ours before, until the time (monotonic) at which it is released.
+    before: Option<(Partitions, Duration)>,
+    /// Counts the changes.
+    version: u64,
+}
+
+impl Share {
+    /// Lets go of what was ours before, once its time has come.
+    fn release(&mut self, time: Duration) {
+        if self.before.as_ref().is_some_and(|(_, at)| *at <= time) {
+            self.before = None;
+            self.version += 1;
+        }
+    }
+}
+
+fn contains(partitions: &Partitions, website_id: i64) -> bool {
+    partitions.as_ref().is_none_or(|(count, ours)| {
+        ours.contains(&partition_for(website_id.to_string().as_bytes(), *count))
+    })
+}
+
+impl Ownership {
+    /// All sites.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { share: Arc::default() }
+    }
+
+    /// Grows with every change of the share.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        let mut share = self.lock();
+        share.release(now().mono);
+        share.version
+    }
+
+    /// Whether this producer checks the site.
+    #[must_use]
+    pub fn owns(&self, website_id: i64) -> bool {
+        let share = self.lock();
+        let was_ours = |(before, _): &(Partitions, Duration)| contains(before, website_id);
+        contains(&share.now, website_id) || share.before.as_ref().is_some_and(was_ours)
+    }
+
+    fn set(&self, count: i32, ours: BTreeSet<i32>, time: Duration) {
+        let mut share = self.lock();
+        let before = share.now.replace((count, ours));
+        share.before = Some((before, time + RELEASE_AFTER));
+        share.version += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Share> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Joins the group, in threads of its own, whenever the broker can be reached.
+pub(super) fn start(
+    with: Sharing,
+    ownership: Ownership,
+    stop: &Stop,
+    threads: &mut Threads,
+) -> Result<(), KafkaError> {
+    let Sharing { kafka, group } = with;
+    let topic = group.topic.clone();
+    let handler = Handler { kafka: kafka.clone(), topic, ownership, stop: stop.clone() };
+    Member::start(kafka, group, Box::new(handler), stop.clone(), threads).map(drop)
+}
+
+struct Handler {
+    kafka: KafkaOptions,
+    topic: String,
+    ownership: Ownership,
+    stop: Stop,
+}
+
+impl GroupHandler for Handler {
+    fn assigned(&mut self, assignment: &Assignment) {
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
+        while backoff.tries() < TRIES {
+            match topics::describe(&self.kafka, &self.topic) {
+                Ok(Some(topic)) => {
+                    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+                    let ours: BTreeSet<i32> = assignment.partitions.iter().copied().collect();
+                    if ours.is_empty() {
+                        log::warn!(of = count; "more producers than partitions: no site is ours");
+                    } else {
+                        log::info!(partitions = ours.len(), of = count; "share of the sites changed");
+                    }
+                    self.ownership.set(count, ours, now().mono);
+                    return;
+                }
+                // The group deals again when the topic is there.
+                Ok(None) => return,
+                Err(error) => {
+                    log::debug!(cause = error.to_string().as_str(); "topic cannot be described");
+                }
+            }
+            if self.stop.wait(backoff.next_delay()) {
+                return;
+            }
+        }
+        log::warn!(topic = self.topic.as_str(); "topic cannot be described: share unchanged");
+    }
+
+    // The last share stays: overlap costs nothing.
+    fn revoked(&mut self, _lost: bool) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_leave_no_site_out_and_none_twice() {
+        let (one, other) = (Ownership::all(), Ownership::all());
+        assert!(one.owns(1) && other.owns(1), "before the group has spoken all are owned");
+        one.set(8, (0..3).collect(), Duration::ZERO);
+        other.set(8, (3..8).collect(), Duration::ZERO);
+        assert!(one.owns(1) && other.owns(1), "nothing is let go before others have it");
+        let version = one.version();
+        one.lock().release(RELEASE_AFTER);
+        other.lock().release(RELEASE_AFTER);
+        assert!(one.version() > version);
+        for website_id in 1..1000 {
+            assert!(one.owns(website_id) != other.owns(website_id), "{website_id}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod config;
+pub mod consumer;
 pub mod kafka;
 pub mod probe;
 pub mod producer;

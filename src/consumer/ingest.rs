@@ -1,0 +1,149 @@
+//! Decodes messages and saves them: the part of the consumer that doesn't know where messages
+//! come from. Also used without a broker, straight from the spool.
+
+use std::io::Write;
+
+use crate::check::Check;
+use crate::runtime::now;
+use crate::store::{Rejected, Store, StoreError};
+use crate::telemetry::{ByReason, metrics};
+use crate::wire;
+
+/// Where results go; at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sinks {
+    /// The database.
+    pub postgres: bool,
+    /// Standard output, a message a line.
+    pub console: bool,
+}
+
+/// One message and where it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+/// Why a batch was not saved.
+#[derive(Debug)]
+pub enum SaveError {
+    /// The database; the batch is to be saved again later.
+    Store(StoreError),
+    /// Standard output, which is the only sink: nobody would see the rest.
+    Console(std::io::Error),
+}
+
+impl std::fmt::Display for SaveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Console(error) => write!(f, "cannot write to standard output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SaveError {}
+
+/// Saves batches of messages.
+#[derive(Debug)]
+pub struct Ingest {
+    sinks: Sinks,
+    store: Store,
+    topic: String,
+}
+
+impl Ingest {
+    /// Saves to `sinks`; `topic` is what rejected messages are filed under.
+    #[must_use]
+    pub fn new(sinks: Sinks, store: Store, topic: &str) -> Self {
+        Self { sinks, store, topic: topic.to_owned() }
+    }
+
+    /// Saves all of `messages` in one transaction: good ones as checks, the others as rejected.
+    /// What the table refuses follows in a second one. Saving them again changes nothing.
+    ///
+    /// # Errors
+    /// A [`SaveError`]; nothing may be committed then.
+    pub fn save(&mut self, messages: &[Message<'_>]) -> Result<(), SaveError> {
+        let mut checks: Vec<Check<'_>> = Vec::with_capacity(messages.len());
+        // Where each check came from, for the case that the table refuses it.
+        let mut origins: Vec<&Message<'_>> = Vec::with_capacity(messages.len());
+        let mut rejects: Vec<(&Message<'_>, &'static str, String)> = Vec::new();
+        for message in messages {
+            match wire::decode(message.payload) {
+                Ok(check) => {
+                    checks.push(check);
+                    origins.push(message);
+                }
+                Err(error) => rejects.push((message, error.reason(), error.to_string())),
+            }
+        }
+        if self.sinks.postgres {
+            let saved = self.store.save_batch(&checks, &self.rejected(&rejects));
+            let refused = saved.map_err(SaveError::Store)?.refused;
+            let refused: Vec<(&Message<'_>, &'static str, String)> = refused
+                .into_iter()
+                .filter_map(|(i, reason)| Some((*origins.get(i)?, "refused", reason)))
+                .collect();
+            if !refused.is_empty() {
+                self.store.reject(&self.rejected(&refused)).map_err(SaveError::Store)?;
+                rejects.extend(refused);
+            }
+            let saved_at = now().wall;
+            for check in &checks {
+                let late = saved_at.duration_since(check.scheduled_at);
+                metrics().end_to_end.observe(late.as_secs_f64().max(0.0));
+            }
+        }
+        log::debug!(messages = messages.len(), rejected = rejects.len(); "batch saved");
+        for (_, reason, _) in &rejects {
+            metrics().rejected.get_or_create(&ByReason { reason }).inc();
+        }
+        if let Some((first, _, cause)) = rejects.first() {
+            log::warn!(messages = rejects.len(), first_partition = first.partition,
+                first_offset = first.offset, first_cause = cause.as_str();
+                "messages rejected, kept in rejected_message");
+        }
+        match self.sinks.console.then(|| print(messages)) {
+            Some(Err(error)) if self.sinks.postgres => {
+                // The database has them; whoever looked on has gone.
+                self.sinks.console = false;
+                log::warn!(cause:% = error; "console sink given up");
+                Ok(())
+            }
+            Some(Err(error)) => Err(SaveError::Console(error)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    fn rejected<'a>(
+        &'a self,
+        rejects: &'a [(&Message<'a>, &'static str, String)],
+    ) -> Vec<Rejected<'a>> {
+        rejects
+            .iter()
+            .map(|(message, _, cause)| Rejected {
+                topic: &self.topic,
+                partition: message.partition,
+                offset: message.offset,
+                reason: cause,
+                payload: message.payload,
+            })
+            .collect()
+    }
+}
+
+/// One message a line, as it is.
+fn print(messages: &[Message<'_>]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for message in messages {
+        let line = String::from_utf8_lossy(message.payload);
+        writeln!(out, "{}", line.replace(char::is_control, " "))?;
+    }
+    out.flush()
+}

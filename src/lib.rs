@@ -2,6 +2,7 @@
 //! holds them to it.
 
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod consumer;
 pub mod kafka;

@@ -1,0 +1,7 @@
+//! The `consumer` daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    webmon::cli::consumer()
+}

@@ -1,0 +1,7 @@
+//! The `producer` daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    webmon::cli::producer()
+}

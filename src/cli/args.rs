@@ -1,0 +1,264 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const SETTINGS_HELP: &str = "\
+Settings: flags, then the environment (WEBMON_…), then .env, then the file, then defaults.
+`webmon config show` prints them all with where each comes from.";
+
+const EXIT_HELP: &str = "\
+Exit codes: 0 fine, 1 the thing asked about is bad or the command failed, 2 wrong use or
+configuration, 3 not found, 4 a service is away, 128 + signal at a second SIGINT or SIGTERM.";
+
+/// What all commands understand.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct CommonArgs {
+    /// Configuration file [default: $WEBMON_CONFIG_FILE, else ./config.yaml if it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// File of KEY=VALUE lines that stand in for missing environment variables [default: ./.env if
+    /// it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) env_file: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub(super) log_level: Option<String>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub(super) log_format: Option<String>,
+}
+
+/// Checks sites on schedule and publishes the results to Kafka.
+///
+/// Every result goes through a spool on disk, so that none is lost while the broker is away.
+#[derive(Debug, Parser)]
+#[command(name = "producer", version, after_help = format!("\
+Examples:
+  producer                                  settings from ./config.yaml and WEBMON_…
+  producer --interval 60                    sites without an interval of their own: every 60 s
+  producer --config /etc/webmon.yaml --check-config
+  WEBMON_LOG_LEVEL=debug producer --log-format json
+
+{SETTINGS_HELP}
+Metrics, /livez and /readyz?verbose are on producer.listen (127.0.0.1:9464).
+{EXIT_HELP}"))]
+pub(super) struct ProducerArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// Seconds between checks, for sites without an interval of their own (5 to 86400)
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) interval: Option<String>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub(super) check_config: bool,
+}
+
+/// Reads results from Kafka and stores them in PostgreSQL.
+///
+/// Consumers of one group share the topic's partitions; start as many as you need.
+#[derive(Debug, Parser)]
+#[command(name = "consumer", version, after_help = format!("\
+Examples:
+  consumer                                  settings from ./config.yaml and WEBMON_…
+  consumer --sink postgres,console          also print each message, one JSON object a line
+  consumer --config /etc/webmon.yaml --check-config
+
+{SETTINGS_HELP}
+Metrics, /livez and /readyz?verbose are on consumer.listen (127.0.0.1:9465).
+{EXIT_HELP}"))]
+pub(super) struct ConsumerArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// Where results go: postgres, console, or both by comma
+    #[arg(long, value_name = "SINKS")]
+    pub(super) sink: Option<String>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub(super) check_config: bool,
+}
+
+/// Watches websites: the operator's command.
+#[derive(Debug, Parser)]
+#[command(name = "webmon", version, after_help = format!("\
+Examples:
+  webmon check https://example.org/ --regex \"Example Domain\"
+  webmon run --bus local                    everything in one process, without a broker
+  webmon tail                               results as they come
+  webmon config show
+
+{SETTINGS_HELP}
+{EXIT_HELP}"))]
+pub(super) struct WebmonArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check one URL now; exit code 1 when it is down
+    #[command(after_help = "\
+Examples:
+  webmon check https://example.org/
+  webmon check -u https://example.org/ --regex 'Example (\\w+)' --timeout 5 --json")]
+    Check(CheckArgs),
+    /// Run producer and consumer in one process
+    #[command(after_help = "\
+Examples:
+  webmon run                    through Kafka
+  webmon run --bus local        spool straight to PostgreSQL, no broker needed")]
+    Run(RunArgs),
+    /// Bring the database's tables up to date (the daemons do it too)
+    #[command(after_help = "\
+Examples:
+  webmon migrate
+  webmon migrate --dry-run      only list what would be applied")]
+    Migrate(MigrateArgs),
+    /// Delete all of webmon's tables and the results in them
+    #[command(after_help = "\
+Examples:
+  webmon drop                   asks for the password
+  webmon drop 'the database password'
+
+The password is that of the database's user. It must be typed out: neither the configuration nor
+the environment is asked for it.")]
+    Drop(DropArgs),
+    /// Show results as they come
+    #[command(after_help = "\
+Examples:
+  webmon tail                   from the table: what is stored
+  webmon tail --from topic      from Kafka: what is on its way
+  webmon tail --json --limit 10")]
+    Tail(TailArgs),
+    /// Check or show the configuration
+    #[command(after_help = "\
+Examples:
+  webmon config check --config /etc/webmon.yaml
+  webmon config show            every setting and where it comes from; secrets stay hidden")]
+    Config(ConfigArgs),
+    /// Ask a daemon whether it is alive; exit code 1 when not
+    #[command(after_help = "\
+Examples:
+  webmon healthcheck
+  webmon healthcheck --url http://127.0.0.1:9465/readyz")]
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// What to check, http or https
+    #[arg(required_unless_present = "url_flag", conflicts_with = "url_flag")]
+    pub(super) url: Option<String>,
+    /// The same as a flag
+    #[arg(short = 'u', long = "url", value_name = "URL", id = "url_flag")]
+    pub(super) url_flag: Option<String>,
+    /// Pattern that must be found in the body
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) regex: Option<String>,
+    /// Seconds for the whole check [default: monitoring.timeout]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) timeout: Option<u32>,
+    /// Print the message that would go to Kafka
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How results get from the producer's side to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Bus {
+    /// Through the Kafka topic.
+    Kafka,
+    /// From the spool straight to PostgreSQL.
+    Local,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// How results get to the table
+    #[arg(long, value_enum, default_value = "kafka")]
+    pub(super) bus: Bus,
+    /// Seconds between checks, for sites without an interval of their own (5 to 86400)
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) interval: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MigrateArgs {
+    /// Only list what would be applied
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print one JSON object: {"applied": […]}, or {"pending": […]} of a dry run
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DropArgs {
+    /// The password of the database's user; asked for when left out
+    pub(super) password: Option<String>,
+}
+
+/// Where `tail` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TailFrom {
+    /// The table `check_entry`.
+    Table,
+    /// The Kafka topic.
+    Topic,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TailArgs {
+    /// Where to read
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) from: TailFrom,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// End after so many results
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+    /// Print one JSON object: {"faults": […]} of check, {"settings": […]} of show
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether the configuration is good, or list all its faults
+    Check,
+    /// Print every setting and where it comes from
+    Show,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HealthcheckArgs {
+    /// What to ask [default: /livez of producer.listen]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// Print the check as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        ProducerArgs::command().debug_assert();
+        ConsumerArgs::command().debug_assert();
+        WebmonArgs::command().debug_assert();
+    }
+}

@@ -1,0 +1,94 @@
+//! The two daemons.
+
+use super::args::{ConsumerArgs, ProducerArgs};
+use super::exit::Exit;
+use super::{options, output};
+use crate::config::{Loaded, Origin, Settings};
+use crate::consumer::Consumer;
+use crate::producer::{KafkaDelivery, Producer};
+use crate::runtime::{Stop, Threads, stop_on_signals};
+use crate::telemetry::{listener, logs};
+
+pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
+    let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
+    let loaded = options::load(&args.common, flags)?;
+    if args.check_config {
+        return output::line("the configuration is good");
+    }
+    let settings = &loaded.settings;
+    let daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
+    let store = options::store(settings, "webmon-producer")?;
+    let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
+    let delivery = Box::new(KafkaDelivery::new(kafka, topic));
+    let producer = Producer::start(options::producer(settings), store, delivery, &daemon.stop)
+        .map_err(|error| Exit::Failed(format!("producer: {error}")))?;
+    producer.run_until_stopped();
+    daemon.end();
+    Ok(())
+}
+
+pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
+    let flags = args.sink.iter().map(|s| ("consumer.sinks", s.as_str()));
+    let loaded = options::load(&args.common, flags)?;
+    if args.check_config {
+        return output::line("the configuration is good");
+    }
+    let settings = &loaded.settings;
+    let daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
+    let store = options::store(settings, "webmon-consumer")?;
+    let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
+        .map_err(|error| Exit::Failed(format!("consumer: {error}")))?;
+    let ended = consumer.run_until_stopped();
+    daemon.end();
+    ended.map_err(|error| Exit::Failed(format!("consumer: {error}")))
+}
+
+/// What every long-running command has around it: logs, signals, the listener.
+pub(super) struct Daemon {
+    pub(super) stop: Stop,
+    name: &'static str,
+    /// The listener answers to its own stop: it tells how the daemon ends, until it has.
+    quiet: Stop,
+    listener: Threads,
+}
+
+impl Daemon {
+    pub(super) fn start(
+        name: &'static str,
+        loaded: &Loaded,
+        listen: std::net::SocketAddr,
+    ) -> Result<Self, Exit> {
+        let settings: &Settings = &loaded.settings;
+        logs::init(options::logs(settings));
+        let (stop, quiet) = (Stop::new(), Stop::new());
+        stop_on_signals(&stop)
+            .map_err(|error| Exit::Failed(format!("{name}: cannot handle signals: {error}")))?;
+        let mut listener = Threads::new(stop.clone());
+        let address = listener::serve(listen, &mut listener, quiet.clone())
+            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+        let file = loaded.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
+        log::info!(version = env!("CARGO_PKG_VERSION"), config = file.as_str(),
+            listen = address.to_string().as_str(); "{name} started");
+        Ok(Self { stop, name, quiet, listener })
+    }
+
+    /// After everything else has ended.
+    pub(super) fn end(self) {
+        self.quiet.request();
+        let _ = self.listener.join(std::time::Duration::from_secs(2));
+        log::info!("{} stopped", self.name);
+    }
+}
+
+/// Logs for a command that answers and ends: only what an operator must know, unless somebody asked
+/// for more than the file does.
+pub(super) fn quiet_logs(loaded: &Loaded) {
+    let mut logs = options::logs(&loaded.settings);
+    let level = loaded.origins.iter().find(|setting| setting.key == "log.level");
+    let is_asked = level
+        .is_some_and(|setting| !matches!(setting.origin, Origin::Default | Origin::File { .. }));
+    if !is_asked {
+        logs.level = logs.level.min(log::LevelFilter::Warn);
+    }
+    logs::init(logs);
+}

@@ -1,0 +1,195 @@
+//! Settings into each room's own options.
+
+use std::time::Duration;
+
+use super::args::CommonArgs;
+use super::exit::Exit;
+use crate::config::{self, LogFormat, SaslMechanism, Settings, Sink, Sources, SslMode};
+use crate::consumer::{ConsumerOptions, MaintenanceOptions, Sinks};
+use crate::kafka::{self, GroupOptions, KafkaOptions, SaslOptions, TlsFiles, TopicSpec};
+use crate::probe::ProbeOptions;
+use crate::producer::{ProducerOptions, Sharing};
+use crate::spool::SpoolOptions;
+use crate::store::{self, Store, StoreOptions};
+use crate::telemetry::logs::LogOptions;
+
+/// Members get this long to end a batch when the group changes.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Heartbeats: several fit into the shortest session, which is 6 s on an unchanged broker.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Most threads for look-ups. A look-up that hangs outlives its check, so there are two for each
+/// check that can be under way; their stacks of 256 KiB are touched only when used.
+const RESOLVER_THREADS_MAX: usize = 256;
+/// Most records of the spool. At 350 bytes a record this is more than `max_bytes` by default
+/// holds; it bounds a spool of many tiny records.
+const SPOOL_RECORDS: u64 = 10_000_000;
+
+/// The configuration with what was typed on top, or all its faults.
+pub(super) fn load<'a>(
+    common: &'a CommonArgs,
+    flags: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<config::Loaded, Exit> {
+    config::load(&sources(common, flags)).map_err(|faults| Exit::Usage(faults.to_string()))
+}
+
+/// Everything that the configuration is made of.
+pub(super) fn sources<'a>(
+    common: &'a CommonArgs,
+    flags: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Sources {
+    let typed = [("log.level", &common.log_level), ("log.format", &common.log_format)];
+    let flags = typed
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+        .chain(flags)
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    Sources::from_process(common.config.clone(), common.env_file.clone(), flags)
+}
+
+pub(super) fn logs(settings: &Settings) -> LogOptions {
+    LogOptions { level: settings.log.level, json: settings.log.format == LogFormat::Json }
+}
+
+pub(super) fn store(settings: &Settings, application_name: &str) -> Result<Store, Exit> {
+    let database = &settings.database;
+    let options = StoreOptions {
+        host: database.host.clone(),
+        port: database.port,
+        db: database.db.clone(),
+        user: database.user.clone(),
+        password: database.password.clone(),
+        pool: database.pool,
+        ssl: store::SslOptions {
+            mode: match database.ssl.mode {
+                SslMode::Disable => store::SslMode::Disable,
+                SslMode::Prefer => store::SslMode::Prefer,
+                SslMode::Require => store::SslMode::Require,
+                SslMode::VerifyCa => store::SslMode::VerifyCa,
+                SslMode::VerifyFull => store::SslMode::VerifyFull,
+            },
+            cafile: database.ssl.cafile.clone(),
+            certfile: database.ssl.certfile.clone(),
+            keyfile: database.ssl.keyfile.clone(),
+        },
+        application_name: application_name.to_owned(),
+        // Whoever names sites of their own wants no others.
+        sample_sites: settings.websites.is_empty(),
+    };
+    Store::new(options).map_err(|error| Exit::Usage(format!("{application_name}: {error}")))
+}
+
+pub(super) fn kafka(settings: &Settings, client_id: &str) -> KafkaOptions {
+    let kafka = &settings.kafka;
+    KafkaOptions {
+        servers: kafka.servers.clone(),
+        client_id: client_id.to_owned(),
+        tls: kafka.ssl.as_ref().map(|ssl| TlsFiles {
+            ca: ssl.cafile.clone(),
+            cert: ssl.certfile.clone(),
+            key: ssl.keyfile.clone(),
+        }),
+        sasl: kafka.sasl.as_ref().map(|sasl| SaslOptions {
+            mechanism: match sasl.mechanism {
+                SaslMechanism::Plain => kafka::SaslMechanism::Plain,
+                SaslMechanism::ScramSha256 => kafka::SaslMechanism::ScramSha256,
+                SaslMechanism::ScramSha512 => kafka::SaslMechanism::ScramSha512,
+            },
+            user: sasl.user.clone(),
+            password: sasl.password.clone(),
+        }),
+        compression: match kafka.compression {
+            config::Compression::None => kafka::Compression::None,
+            config::Compression::Lz4 => kafka::Compression::Lz4,
+            config::Compression::Zstd => kafka::Compression::Zstd,
+        },
+    }
+}
+
+pub(super) fn topic(settings: &Settings) -> TopicSpec {
+    TopicSpec {
+        name: settings.kafka.topic.clone(),
+        partitions: settings.kafka.partitions,
+        replication_factor: settings.kafka.replication_factor,
+    }
+}
+
+fn group(settings: &Settings, group: String, instance_id: Option<String>) -> GroupOptions {
+    GroupOptions {
+        group,
+        topic: settings.kafka.topic.clone(),
+        topic_when_absent: Some(topic(settings)),
+        instance_id,
+        session_timeout: settings.kafka.session_timeout,
+        rebalance_timeout: REBALANCE_TIMEOUT,
+        heartbeat_interval: HEARTBEAT,
+    }
+}
+
+pub(super) fn probe(settings: &Settings) -> ProbeOptions {
+    let monitoring = &settings.monitoring;
+    ProbeOptions {
+        region: monitoring.region.clone(),
+        user_agent: monitoring.user_agent.clone(),
+        max_body: usize::try_from(monitoring.max_body).unwrap_or(usize::MAX),
+        max_redirects: monitoring.max_redirects,
+        allow_private_addresses: monitoring.allow_private_addresses,
+        resolver_threads: RESOLVER_THREADS_MAX
+            .min((settings.producer.threads + settings.producer.slow_threads) * 2),
+    }
+}
+
+/// A producer that shares the sites with others of its region through Kafka.
+pub(super) fn producer(settings: &Settings) -> ProducerOptions {
+    let name = format!("webmon-producers.{}", settings.monitoring.region);
+    let sharing =
+        Sharing { kafka: kafka(settings, "webmon-producer"), group: group(settings, name, None) };
+    ProducerOptions { sharing: Some(sharing), ..lone_producer(settings) }
+}
+
+/// A producer that owns all sites.
+pub(super) fn lone_producer(settings: &Settings) -> ProducerOptions {
+    let producer = &settings.producer;
+    ProducerOptions {
+        probe: probe(settings),
+        spool: SpoolOptions {
+            dir: producer.spool.dir.clone(),
+            max_bytes: producer.spool.max_bytes,
+            max_records: SPOOL_RECORDS,
+            sync: producer.spool.sync,
+        },
+        threads: producer.threads,
+        slow_threads: producer.slow_threads,
+        defaults: settings.monitoring.defaults(),
+        websites: settings.websites.clone(),
+        sharing: None,
+    }
+}
+
+pub(super) fn consumer(settings: &Settings) -> ConsumerOptions {
+    let consumer = &settings.consumer;
+    let instance_id = settings.kafka.instance_id.clone();
+    let mut name = settings.kafka.group.clone();
+    if !consumer.sinks.contains(&Sink::Postgres) {
+        // Who only looks must not take partitions, or offsets, from those who store.
+        name.push_str(".console");
+    }
+    ConsumerOptions {
+        kafka: kafka(settings, "webmon-consumer"),
+        group: group(settings, name, instance_id),
+        threads: consumer.threads,
+        batch: consumer.batch,
+        sinks: Sinks {
+            postgres: consumer.sinks.contains(&Sink::Postgres),
+            console: consumer.sinks.contains(&Sink::Console),
+        },
+        maintenance: maintenance(settings),
+    }
+}
+
+pub(super) fn maintenance(settings: &Settings) -> MaintenanceOptions {
+    MaintenanceOptions {
+        retention_days: settings.storage.retention_days,
+        days_ahead: u16::try_from(settings.storage.days_ahead).unwrap_or(u16::MAX),
+    }
+}

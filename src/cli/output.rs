@@ -1,0 +1,46 @@
+//! Data to standard output.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use super::exit::Exit;
+use crate::check::{Check, Outcome};
+use crate::wire;
+
+/// Prints one line. A reader that has gone, such as `head`, is no fault.
+pub(super) fn line(text: &str) -> Result<(), Exit> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Exit::Failed(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// Prints a check as its message.
+pub(super) fn message(check: &Check<'_>) -> Result<(), Exit> {
+    let mut message = Vec::new();
+    wire::encode(check, &mut message);
+    line(&String::from_utf8_lossy(&message))
+}
+
+/// Whether to colour: on a terminal, unless NO_COLOR is set (https://no-color.org).
+pub(super) fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// One result on one line: when, outcome, status, seconds, what.
+pub(super) fn summary(check: &Check<'_>, name: &str, is_coloured: bool) -> String {
+    let outcome = format!("{:<6}", check.outcome.as_str());
+    let outcome = match (is_coloured, check.outcome) {
+        (false, _) => outcome,
+        (true, Outcome::Up) => format!("\x1b[32m{outcome}\x1b[0m"),
+        (true, Outcome::Down) => format!("\x1b[31m{outcome}\x1b[0m"),
+        (true, Outcome::Missed) => format!("\x1b[33m{outcome}\x1b[0m"),
+    };
+    let status = check.http_status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+    let seconds = check.response_time.map_or_else(|| "-".to_owned(), |s| format!("{s:.3} s"));
+    let failure = check.failure.as_ref().map_or_else(String::new, |failure| {
+        format!("  {}: {}", failure.kind.as_str(), failure.detail)
+    });
+    format!("{:.3}  {outcome} {status:>4} {seconds:>9}  {name}{failure}", check.scheduled_at)
+}

@@ -1,0 +1,120 @@
+//! `run`: producer and consumer in one process.
+
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use super::args::{Bus, CommonArgs, RunArgs};
+use super::daemon::Daemon;
+use super::exit::Exit;
+use super::options;
+use crate::config::Settings;
+use crate::consumer::{Consumer, Ingest, Maintenance, Message, Sinks};
+use crate::producer::{Delivery, KafkaDelivery, Outgoing, Producer, Undelivered};
+use crate::runtime::{Stop, Threads, now};
+use crate::store::Store;
+
+/// Time for the consumer's, or the maintenance thread's, orderly end.
+const CLOSING: Duration = Duration::from_secs(30);
+
+pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
+    let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
+    let loaded = options::load(common, flags)?;
+    let settings = &loaded.settings;
+    let daemon = Daemon::start("webmon run", &loaded, settings.producer.listen)?;
+    let store = options::store(settings, "webmon-run")?;
+    match args.bus {
+        Bus::Kafka => through_kafka(settings, &store, &daemon.stop)?,
+        Bus::Local => locally(settings, &store, &daemon.stop)?,
+    }
+    daemon.end();
+    Ok(())
+}
+
+fn failed(error: impl std::fmt::Display) -> Exit {
+    Exit::Failed(format!("webmon run: {error}"))
+}
+
+/// The producer stops first; what the consumer does not get to then stays in the topic. When the
+/// consumer ends by itself, everything does.
+fn through_kafka(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), Exit> {
+    let consuming = Stop::new();
+    let consumer =
+        Consumer::start(options::consumer(settings), store, &consuming).map_err(failed)?;
+    let (tell, outcome) = bounded(1);
+    let mut watching = Threads::new(stop.clone());
+    let everything = stop.clone();
+    watching
+        .spawn("consumer", move || {
+            // Has room: it is told once.
+            let _ = tell.send(consumer.run_until_stopped());
+            everything.request();
+        })
+        .map_err(failed)?;
+    let kafka = options::kafka(settings, "webmon-run");
+    let delivery = Box::new(KafkaDelivery::new(kafka, options::topic(settings)));
+    let started = Producer::start(options::producer(settings), store.clone(), delivery, stop);
+    let result = match started {
+        Ok(producer) => {
+            producer.run_until_stopped();
+            Ok(())
+        }
+        Err(error) => Err(Exit::Failed(format!("webmon run: {error}"))),
+    };
+    consuming.request();
+    let _ = watching.join(CLOSING);
+    let ended = outcome.try_recv().unwrap_or(Ok(()));
+    result.and(ended.map_err(failed))
+}
+
+fn locally(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), Exit> {
+    let maintenance =
+        Maintenance::start(store.clone(), options::maintenance(settings), stop).map_err(failed)?;
+    let sinks = Sinks { postgres: true, console: false };
+    // Rejected messages are filed by topic, partition and offset: machine and time keep those of
+    // two such processes, or of two spools, apart.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let topic = format!("local:{host}:{}", now().wall.as_microsecond());
+    let ingest = Ingest::new(sinks, store.clone(), &topic);
+    let delivery = Box::new(LocalDelivery { store: store.clone(), ingest });
+    let lone = options::lone_producer(settings);
+    let producer = Producer::start(lone, store.clone(), delivery, stop)
+        .map_err(|error| Exit::Failed(format!("webmon run: {error}")))?;
+    producer.run_until_stopped();
+    let late = maintenance.join(CLOSING);
+    if !late.is_empty() {
+        log::warn!(threads = late.join(","); "threads did not end in time");
+    }
+    Ok(())
+}
+
+/// Delivery straight into the database.
+struct LocalDelivery {
+    store: Store,
+    ingest: Ingest,
+}
+
+impl Delivery for LocalDelivery {
+    fn part(&self) -> &'static str {
+        "delivery"
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        self.store.ping().map_err(|error| error.to_string())
+    }
+
+    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<(), Undelivered> {
+        let messages: Vec<Message<'_>> = results
+            .iter()
+            .map(|result| Message {
+                partition: 0,
+                offset: i64::try_from(result.seq).unwrap_or(i64::MAX),
+                payload: result.message,
+            })
+            .collect();
+        self.ingest.save(&messages).map_err(|error| Undelivered {
+            remaining: (0..results.len()).collect(),
+            reason: error.to_string(),
+        })
+    }
+}

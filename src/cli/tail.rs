@@ -1,0 +1,203 @@
+//! `tail`: results as they come.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::args::{CommonArgs, TailArgs, TailFrom};
+use super::daemon::quiet_logs;
+use super::exit::Exit;
+use super::migrate::away;
+use super::{options, output};
+use crate::check::{Check, Failure, FailureKind, Outcome};
+use crate::config::Settings;
+use crate::kafka::{Fetcher, topics};
+use crate::runtime::{Backoff, Stop, now, stop_on_signals};
+use crate::store::{Store, StoreError, StoredCheck};
+use crate::wire;
+
+/// How often the table is asked.
+const POLL: Duration = Duration::from_millis(500);
+/// Rows are shown when they appear at most this long after their due time: a consumer that has a
+/// longer backlog is behind, and tail shows what is new.
+const WINDOW: SignedDuration = SignedDuration::from_secs(120);
+/// Rows of one page.
+const ROWS: u32 = 5000;
+/// Bytes of one partition in one fetch.
+const FETCH_BYTES: i32 = 1 << 20;
+/// A service that was away when the command began is an error at once; one that goes away later
+/// is waited for.
+const RETRY_CAP: Duration = Duration::from_secs(5);
+
+pub(super) fn tail(common: &CommonArgs, args: &TailArgs) -> Result<(), Exit> {
+    let loaded = options::load(common, [])?;
+    quiet_logs(&loaded);
+    let stop = Stop::new();
+    stop_on_signals(&stop)
+        .map_err(|error| Exit::Failed(format!("webmon tail: cannot handle signals: {error}")))?;
+    let mut printer = Printer {
+        is_json: args.json,
+        is_coloured: output::is_coloured(),
+        left: args.limit.unwrap_or(u64::MAX),
+    };
+    match args.from {
+        TailFrom::Table => from_table(&loaded.settings, &mut printer, &stop),
+        TailFrom::Topic => from_topic(&loaded.settings, &mut printer, &stop),
+    }
+}
+
+struct Printer {
+    is_json: bool,
+    is_coloured: bool,
+    left: u64,
+}
+
+impl Printer {
+    fn print(&mut self, check: &Check<'_>, name: &str) -> Result<(), Exit> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        self.left -= 1;
+        if self.is_json {
+            output::message(check)
+        } else {
+            output::line(&output::summary(check, name, self.is_coloured))
+        }
+    }
+}
+
+/// Sites by id: name and URL.
+type Names = HashMap<i64, (String, String)>;
+
+fn from_table(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
+    let store = options::store(settings, "webmon-tail")?;
+    let mut names = names(&store).map_err(|error| away(&error))?;
+    let mut seen: HashMap<Uuid, Timestamp> = HashMap::new();
+    let mut backoff = Backoff::new(POLL, RETRY_CAP);
+    let begin = now().wall;
+    while printer.left > 0 && !stop.is_requested() {
+        // Rows come in any order: the window is read again and again, and what was shown is known.
+        let from = begin.max(now().wall.saturating_sub(WINDOW).unwrap_or(begin));
+        match window(&store, from) {
+            Ok(rows) => {
+                backoff.reset();
+                seen.retain(|_, due| *due >= from);
+                for row in &rows {
+                    if seen.insert(row.check_entry_id, row.timestamp).is_some() {
+                        continue;
+                    }
+                    if !names.contains_key(&row.website_id) {
+                        names = self::names(&store).unwrap_or(names);
+                        // Of a site that is no longer active there is no name: asked for once.
+                        let unnamed = format!("website {}", row.website_id);
+                        names.entry(row.website_id).or_insert((unnamed, String::new()));
+                    }
+                    if let Some((name, url)) = names.get(&row.website_id) {
+                        printer.print(&stored(row, url), name)?;
+                    }
+                }
+                let _ = stop.wait(POLL);
+            }
+            Err(error) => {
+                log::warn!(cause = error.to_string().as_str(); "cannot read the table");
+                let _ = stop.wait(backoff.next_delay());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All rows due since `from`, page by page.
+fn window(store: &Store, from: Timestamp) -> Result<Vec<StoredCheck>, StoreError> {
+    let mut rows = store.recent_checks(Some((from, Uuid::nil())), ROWS)?;
+    let mut page = rows.len();
+    while page == ROWS as usize {
+        let after = rows.last().map(|row| (row.timestamp, row.check_entry_id));
+        let more = store.recent_checks(after, ROWS)?;
+        page = more.len();
+        rows.extend(more);
+    }
+    Ok(rows)
+}
+
+fn names(store: &Store) -> Result<Names, StoreError> {
+    let rows = store.sites()?;
+    Ok(rows.into_iter().map(|row| (row.website_id, (row.spec.name, row.spec.url))).collect())
+}
+
+/// A row as the check it was.
+fn stored<'a>(row: &'a StoredCheck, url: &'a str) -> Check<'a> {
+    let failure = row.failure_kind.as_deref().and_then(FailureKind::parse);
+    let detail = row.failure_detail.as_deref().unwrap_or_default();
+    Check {
+        check_entry_id: row.check_entry_id,
+        website_id: row.website_id,
+        url: Cow::Borrowed(url),
+        region: Cow::Borrowed(&row.region),
+        scheduled_at: row.timestamp,
+        started_at: row.started_at,
+        outcome: Outcome::parse(&row.outcome).unwrap_or(Outcome::Missed),
+        failure: failure.map(|kind| Failure { kind, detail: Cow::Borrowed(detail) }),
+        response_time: row.response_time,
+        phases: row.phases,
+        http_status: row.http_status.and_then(|n| u16::try_from(n).ok()),
+        http_version: None,
+        redirects: row.redirects.and_then(|n| u16::try_from(n).ok()),
+        body_bytes: row.body_bytes.and_then(|n| u32::try_from(n).ok()),
+        body_truncated: None,
+        regex: row.regex.as_deref().map(Cow::Borrowed),
+        regex_match: row.regex_match,
+        regex_captures: row
+            .regex_captures
+            .as_ref()
+            .map(|captures| captures.iter().map(|c| Cow::Borrowed(c.as_str())).collect()),
+        certificate_expires_at: row.certificate_expires_at,
+        remote_address: None,
+    }
+}
+
+fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
+    let (kafka, topic) = (options::kafka(settings, "webmon-tail"), settings.kafka.topic.as_str());
+    let servers = settings.kafka.servers.join(",");
+    let away = |error| Exit::Away(format!("webmon tail: Kafka {servers}: {error}"));
+    if topics::describe(&kafka, topic).map_err(away)?.is_none() {
+        return Err(Exit::NotFound(format!(
+            "webmon tail: there is no topic '{topic}' at Kafka {servers} yet; a producer makes it"
+        )));
+    }
+    let ends = topics::end_offsets(&kafka, topic).map_err(away)?;
+    let mut positions: Vec<(i32, i64)> = ends.into_iter().collect();
+    let mut fetcher = Fetcher::new(kafka, topic);
+    let mut backoff = Backoff::new(POLL, RETRY_CAP);
+    let mut unreadable: HashSet<&'static str> = HashSet::new();
+    while printer.left > 0 && !stop.is_requested() {
+        let fetched = match fetcher.fetch(&positions, POLL, FETCH_BYTES) {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                log::warn!(cause = error.to_string().as_str(); "cannot fetch");
+                let _ = stop.wait(backoff.next_delay());
+                continue;
+            }
+        };
+        backoff.reset();
+        for partition in fetched {
+            for record in &partition.records {
+                match wire::decode(record.value.as_deref().unwrap_or_default()) {
+                    Ok(check) => printer.print(&check, &check.url)?,
+                    Err(error) if unreadable.insert(error.reason()) => {
+                        log::warn!(partition = partition.partition, offset = record.offset,
+                            cause = error.to_string().as_str(); "message is none of webmon's");
+                    }
+                    Err(_) => {}
+                }
+            }
+            if let Some(position) = positions.iter_mut().find(|p| p.0 == partition.partition) {
+                position.1 = partition.next_offset;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! One check against servers that do what servers do: right, wrong and malicious.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers of tests, too
+
+mod bodies;
+mod dns;
+mod heads;
+mod limits;
+mod patterns;
+mod plain;
+mod redirects;
+mod requests;
+mod support;
+mod tls;
+mod trouble;

@@ -1,0 +1,332 @@
+//! Servers with a script, a prober that knows their certificates and names, and the one helper
+//! that compares a check with what is expected of it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use webmon::check::{Check, FailureKind, Outcome};
+use webmon::probe::{Lookup, ProbeOptions, ProbeParts, Prober, Target};
+use webmon::runtime::{Stop, Threads, now};
+use webmon::site::{Site, SiteDefaults, SiteSpec};
+
+/// Time of a check that is meant to run out of it.
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
+/// What a check may take longer than its timeout before a test fails: a loaded machine is no bug.
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
+/// Largest body the test prober reads.
+pub(crate) const MAX_BODY: usize = 64 << 10;
+/// Redirects the test prober follows.
+pub(crate) const MAX_REDIRECTS: u32 = 5;
+
+/// One step of a server after it read a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Do {
+    /// Sends these bytes.
+    Send(Vec<u8>),
+    /// Sends these bytes one by one, a few milliseconds apart, again and again.
+    Drip(&'static [u8]),
+    /// Sends these bytes again and again, as fast as they are taken.
+    Flood(Vec<u8>),
+    /// Says nothing and keeps the connection, until the other side is gone.
+    Hang,
+    /// Ends the connection with a reset.
+    Reset,
+}
+
+pub(crate) fn send(text: impl AsRef<[u8]>) -> Do {
+    Do::Send(text.as_ref().to_vec())
+}
+
+/// A whole answer with this body.
+pub(crate) fn answer(head: &str, body: impl AsRef<[u8]>) -> Do {
+    let body = body.as_ref();
+    let mut bytes = format!("{head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    Do::Send(bytes)
+}
+
+pub(crate) trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// A server on a port of its own, until the process ends.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Does `script` on each connection, after the request was read.
+    pub(crate) fn script(script: &[Do]) -> Self {
+        let script = script.to_vec();
+        Self::answering(move |_| script.clone())
+    }
+
+    /// Does what `script` says to each request.
+    pub(crate) fn answering(script: impl Fn(&str) -> Vec<Do> + Send + Sync + 'static) -> Self {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let address = accept("127.0.0.1", move |mut stream| {
+            let request = read_request(&mut stream);
+            seen.lock().unwrap().push(request.clone());
+            let script = script(&request);
+            for step in &script {
+                if matches!(step, Do::Reset) {
+                    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+                    return;
+                }
+                if !act(step, &mut stream) {
+                    return;
+                }
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+}
+
+/// Accepts on `ip` and gives each connection to `serve`, on a thread of its own.
+pub(crate) fn accept(ip: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    let mut threads = Threads::new(Stop::new());
+    threads
+        .spawn("accept", move || {
+            let mut threads = Threads::new(Stop::new());
+            for stream in listener.incoming().flatten() {
+                let serve = serve.clone();
+                threads.spawn("serve", move || serve(stream)).unwrap();
+            }
+        })
+        .unwrap();
+    address
+}
+
+/// Reads one request with its body; what came until then if the other side ends.
+pub(crate) fn read_request(stream: &mut dyn Stream) -> String {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&request).into_owned();
+        if let Some(head) = text.find("\r\n\r\n") {
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+            if request.len() >= head + 4 + length {
+                return text;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return text,
+            Ok(read) => request.extend_from_slice(&buffer[..read]),
+        }
+    }
+}
+
+/// One step; whether the other side is still there.
+pub(crate) fn act(step: &Do, stream: &mut dyn Stream) -> bool {
+    let pause = Stop::new();
+    match step {
+        Do::Send(bytes) => stream.write_all(bytes).and_then(|()| stream.flush()).is_ok(),
+        Do::Drip(bytes) => {
+            for byte in bytes.iter().cycle() {
+                if stream.write_all(&[*byte]).and_then(|()| stream.flush()).is_err() {
+                    return false;
+                }
+                let _ = pause.wait(Duration::from_millis(5));
+            }
+            false
+        }
+        Do::Flood(bytes) => {
+            while stream.write_all(bytes).is_ok() {}
+            false
+        }
+        Do::Hang => {
+            let _ = stream.read_to_end(&mut Vec::new());
+            false
+        }
+        Do::Reset => false,
+    }
+}
+
+/// The addresses of the test names, and how often each name was looked up does not matter.
+fn lookup() -> Lookup {
+    let hang = Stop::new();
+    Arc::new(move |host| {
+        let addresses = |list: &[[u8; 4]]| Ok(list.iter().map(|a| IpAddr::from(*a)).collect());
+        match host {
+            "site.test" | "other.test" | "www.site.test" => addresses(&[[127, 0, 0, 1]]),
+            // Nobody listens on the first ones.
+            "second.test" => addresses(&[[127, 0, 0, 3], [127, 0, 0, 1]]),
+            "blackhole.test" => addresses(&[[127, 0, 0, 2], [127, 0, 0, 1]]),
+            "mixed.test" => addresses(&[[169, 254, 169, 254], [127, 0, 0, 1]]),
+            "metadata.test" => addresses(&[[169, 254, 169, 254]]),
+            "empty.test" => addresses(&[]),
+            "hang.test" => {
+                hang.wait_forever();
+                addresses(&[])
+            }
+            _ => Err(std::io::Error::other(
+                "failed to lookup address information: Name or service not known",
+            )),
+        }
+    })
+}
+
+pub(crate) fn options() -> ProbeOptions {
+    ProbeOptions {
+        region: "test".to_owned(),
+        user_agent: "webmon-test".to_owned(),
+        max_body: MAX_BODY,
+        max_redirects: MAX_REDIRECTS,
+        allow_private_addresses: true,
+        resolver_threads: 4,
+    }
+}
+
+pub(crate) fn prober_with(options: ProbeOptions) -> Prober {
+    let extra_roots = vec![super::tls::authority().certificate()];
+    Prober::with_parts(options, ProbeParts { lookup: Some(lookup()), extra_roots }).unwrap()
+}
+
+/// The prober that most tests share.
+pub(crate) fn prober() -> &'static Prober {
+    static PROBER: OnceLock<Prober> = OnceLock::new();
+    PROBER.get_or_init(|| prober_with(options()))
+}
+
+pub(crate) fn spec(url: &str) -> SiteSpec {
+    SiteSpec { name: "test".to_owned(), url: url.to_owned(), ..SiteSpec::default() }
+}
+
+pub(crate) fn build(spec: &SiteSpec) -> Site {
+    spec.build(7, SiteDefaults { interval: 60, timeout: 20 }).unwrap()
+}
+
+/// A site that has [`SHORT`] time.
+pub(crate) fn hurried(url: &str) -> Site {
+    Site { timeout: SHORT, ..build(&spec(url)) }
+}
+
+/// What a check should say.
+#[derive(Clone, Debug)]
+pub(crate) struct Expect {
+    kind: Option<FailureKind>,
+    detail: String,
+    phases: Option<&'static str>,
+}
+
+/// An `up`.
+pub(crate) fn up() -> Expect {
+    Expect { kind: None, detail: String::new(), phases: None }
+}
+
+/// A `down` of `kind`, with `detail` somewhere in its text.
+pub(crate) fn down(kind: FailureKind, detail: &str) -> Expect {
+    Expect { kind: Some(kind), detail: detail.to_owned(), phases: None }
+}
+
+impl Expect {
+    /// Exactly these phases, by name, in their order.
+    pub(crate) fn phases(self, phases: &'static str) -> Self {
+        Self { phases: Some(phases), ..self }
+    }
+}
+
+fn phases_of(check: &Check<'_>) -> String {
+    let phases = check.phases;
+    let named = [
+        ("resolve", phases.resolve),
+        ("connect", phases.connect),
+        ("tls", phases.tls),
+        ("processing", phases.processing),
+        ("transfer", phases.transfer),
+    ];
+    let present: Vec<&str> = named.iter().filter(|p| p.1.is_some()).map(|p| p.0).collect();
+    present.join(" ")
+}
+
+/// Checks `site` with `prober` and compares.
+pub(crate) fn check_with(prober: &Prober, site: Site, expect: &Expect) -> Check<'static> {
+    let due = Timestamp::from_millisecond(1_767_225_600_000).unwrap();
+    let timeout = site.timeout;
+    let target = Target::new(Arc::new(site), "test");
+    let start = now().mono;
+    let check = prober.check(&target, due);
+    let took = now().mono - start;
+
+    let detail = check.failure.as_ref().map_or("", |failure| &failure.detail);
+    assert_eq!(check.failure.as_ref().map(|f| f.kind), expect.kind, "{check:#?}");
+    assert!(detail.contains(&expect.detail), "'{}' is not in '{detail}'", expect.detail);
+    assert!(!detail.contains('\n'), "{detail}");
+    let outcome = if expect.kind.is_some() { Outcome::Down } else { Outcome::Up };
+    assert_eq!(check.outcome, outcome, "{check:#?}");
+    if let Some(phases) = expect.phases {
+        assert_eq!(phases_of(&check), phases, "{check:#?}");
+    }
+    assert!(took < timeout + SLACK, "took {took:?} of {timeout:?}");
+    let response_time = check.response_time.expect("a check that began has a response time");
+    assert!(response_time <= took.as_secs_f64(), "{response_time} of {took:?}");
+    let sum: f64 = [
+        check.phases.resolve,
+        check.phases.connect,
+        check.phases.tls,
+        check.phases.processing,
+        check.phases.transfer,
+    ]
+    .iter()
+    .flatten()
+    .sum();
+    // Each is rounded to a microsecond.
+    assert!(sum <= response_time + 1e-5, "{sum} of {response_time}: {check:#?}");
+    assert_eq!(check.check_entry_id, target.identity().check_entry_id(due));
+    assert_eq!((check.website_id, check.region.as_ref()), (7, "test"));
+    assert_eq!(check.scheduled_at, due);
+    assert!(check.started_at.is_some());
+    check
+}
+
+/// Checks `site` with the shared prober and compares.
+pub(crate) fn check(site: Site, expect: &Expect) -> Check<'static> {
+    check_with(prober(), site, expect)
+}
+
+/// Checks a server that follows `script`.
+pub(crate) fn check_script(script: &[Do], expect: &Expect) -> Check<'static> {
+    let server = Server::script(script);
+    check(build(&spec(&server.url())), expect)
+}
+
+/// Checks a server that follows `script`, with little time.
+pub(crate) fn check_hurried(script: &[Do], expect: &Expect) -> Check<'static> {
+    let server = Server::script(script);
+    check(hurried(&server.url()), expect)
+}
+
+/// Runs the test `name` of this binary again as a process of its own, with `variable` set.
+pub(crate) fn run_alone(name: &str, variable: &str, value: &str) {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .args([name, "--exact", "--nocapture"])
+        .env(variable, value)
+        .env("WEBMON_TEST_ALONE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{output:#?}");
+}
+
+/// Whether this process was started by [`run_alone`].
+pub(crate) fn is_alone() -> bool {
+    std::env::var_os("WEBMON_TEST_ALONE").is_some()
+}

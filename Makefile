@@ -1,0 +1,39 @@
+# `make` alone lists what there is. The work is done by scripts that run without make too.
+.DEFAULT_GOAL := help
+.PHONY: help run up down logs purge build image test bench services
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  RUN_FOR=60 make run ends by itself; RUN_WITH=native|compose chooses how to run"
+
+run: ## everything, with live results; Ctrl-C stops (containers where Docker answers, else natively)
+	@scripts/run foreground
+
+up: ## everything in the background
+	@scripts/run up
+
+down: ## stop everything; data is kept
+	@scripts/run down
+
+logs: ## follow the logs of producer and consumer
+	@scripts/run logs
+
+purge: down ## stop everything and delete all data
+	@scripts/services purge
+	@if docker info >/dev/null 2>&1; then docker compose down --volumes; fi
+	rm -rf data
+
+build: ## the three programs, optimised, in target/release
+	cargo build --release --locked --bins
+
+image: ## tests, then the container image
+	./build.sh
+
+test: ## format, lints, docs, licences and all tests, against real services
+	./test.sh
+
+bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk)
+	@scripts/bench
+
+services: ## only PostgreSQL and Kafka, on 127.0.0.1
+	@scripts/services up

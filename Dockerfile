@@ -38,7 +38,8 @@ ENV WEBMON_CONFIG_FILE=/etc/webmon/config.yaml \
     WEBMON_PRODUCER_LISTEN=0.0.0.0:9464 \
     WEBMON_CONSUMER_LISTEN=0.0.0.0:9465
 USER 10001:10001
-WORKDIR /var/lib/webmon
+# Where config.yaml and, if mounted, .env are looked for: readable whatever is mounted on the spool.
+WORKDIR /etc/webmon
 VOLUME /var/lib/webmon
 EXPOSE 9464 9465
 

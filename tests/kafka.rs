@@ -231,11 +231,11 @@ fn the_java_consumer_reads_our_records() {
             "30",
             "--timeout-ms",
             "30000",
-            "--formatter-property",
+            "--property",
             "print.key=true",
-            "--formatter-property",
+            "--property",
             "print.partition=true",
-            "--formatter-property",
+            "--property",
             "print.timestamp=true",
         ],
     );
@@ -250,7 +250,7 @@ fn the_java_consumer_reads_our_records() {
         assert_eq!(*value, format!("{{\"website_id\":{key}}}"));
         keys.insert((*key).to_owned());
     }
-    assert_eq!(keys.len(), 30, "{text}");
+    assert_eq!(keys.len(), 30, "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// How often each key is in the topic.

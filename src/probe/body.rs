@@ -73,13 +73,16 @@ pub(super) fn read(
             ZlibDecoder::new(wire).take(limit).read_to_end(decoded)
         }
         Encoding::Deflate => DeflateDecoder::new(wire).take(limit).read_to_end(decoded),
+        Encoding::Brotli if has_large_window(wire) => {
+            return Err(http_failure("corrupt br content: large windows are not for HTTP"));
+        }
         Encoding::Brotli => brotli_decompressor::Decompressor::new(wire, BROTLI_INPUT)
             .take(limit)
             .read_to_end(decoded),
     };
     if let Err(error) = result
-        // A body that we cut can't end well.
-        && !cut
+        // A body that we cut can't end well, but it begins well.
+        && (!cut || decoded.is_empty())
     {
         return Err(http_failure(format!("corrupt {} content: {error}", encoding.name())));
     }
@@ -131,6 +134,12 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure<'static>> {
         found = next;
     }
     Ok(found)
+}
+
+/// Whether a brotli stream asks for a window of up to 1 GiB: an extension of the decoder's that
+/// RFC 7932 refuses, by this very bit pattern.
+fn has_large_window(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & 0x7f == 0x11)
 }
 
 /// Whether `deflate` means zlib, as it should, or the bare stream that some servers send.

@@ -151,14 +151,13 @@ mod tests {
     use super::*;
 
     fn append(buffers: &mut Buffers, bytes: &[u8]) {
-        let mut left = bytes;
-        while !left.is_empty() {
+        let mut rest = bytes;
+        while !rest.is_empty() {
             let room = buffers.input_append_buf();
-            let (chunk, rest) = left.split_at(left.len().min(7).min(room.len()));
-            assert!(!chunk.is_empty(), "room for more");
-            room[..chunk.len()].copy_from_slice(chunk);
-            buffers.input_appended(chunk.len());
-            left = rest;
+            let (now, later) = rest.split_at(rest.len().min(room.len()).min(7));
+            room[..now.len()].copy_from_slice(now);
+            buffers.input_appended(now.len());
+            rest = later;
         }
     }
 

@@ -184,3 +184,46 @@ fn plain_name(presented: &str) -> String {
     let inner = presented.split_once('(').map_or(presented, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn kind(error: impl Into<io::Error>) -> FailureKind {
+        from_socket(&error.into()).kind
+    }
+
+    #[test]
+    fn own_trouble_is_never_the_sites() {
+        timings::begin(std::time::Duration::ZERO, std::time::Duration::ZERO);
+        timings::with(|context| {
+            context.open_hop();
+            context.resolved();
+            context.connecting();
+        });
+        for errno in [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        {
+            assert_eq!(kind(errno), FailureKind::Internal, "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+            assert_eq!(kind(errno), FailureKind::Connect, "{errno}");
+        }
+        // The kernel's own connect time-out is no end of the check's time.
+        assert_eq!(kind(Errno::TIMEDOUT), FailureKind::Connect);
+        assert_eq!(kind(io::ErrorKind::TimedOut), FailureKind::Timeout);
+    }
+
+    #[test]
+    fn words_have_no_numbers() {
+        assert_eq!(words(&Errno::CONNREFUSED.into()), "Connection refused");
+        assert_eq!(words(&io::Error::other("x")), "x");
+    }
+
+    #[test]
+    fn names_are_shown_plain() {
+        assert_eq!(plain_name("DnsName(\"a.org\")"), "a.org");
+        assert_eq!(plain_name("a.org"), "a.org");
+    }
+}

@@ -304,3 +304,58 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure<'static> {
         .unwrap_or("no message");
     Failure::new(FailureKind::Internal, format!("panic: {message}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::timings::Phase;
+    use super::*;
+    use crate::site::{SiteDefaults, SiteSpec};
+
+    /// Accepts `connections` and answers each; its URL.
+    fn server(connections: usize) -> String {
+        use std::io::{Read, Write};
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let mut threads = crate::runtime::Threads::new(crate::runtime::Stop::new());
+        let serve = move || {
+            for stream in listener.incoming().take(connections) {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+        };
+        threads.spawn("server", serve).unwrap();
+        url
+    }
+
+    #[test]
+    fn a_panic_costs_one_check() {
+        let prober = Prober::new(ProbeOptions {
+            region: "test".to_owned(),
+            user_agent: "test".to_owned(),
+            max_body: 1 << 20,
+            max_redirects: 5,
+            allow_private_addresses: true,
+            resolver_threads: 1,
+        })
+        .unwrap();
+        let spec = SiteSpec { name: "x".to_owned(), url: server(3), ..SiteSpec::default() };
+        let site = spec.build(1, SiteDefaults { interval: 60, timeout: 20 }).unwrap();
+        let target = Target::new(Arc::new(site), "test");
+        for phase in [Phase::Resolve, Phase::Connect, Phase::Transfer] {
+            timings::with(|context| context.panic_in = Some(phase));
+            let check = prober.check(&target, Timestamp::UNIX_EPOCH);
+            let failure = check.failure.unwrap();
+            assert_eq!(failure.kind, FailureKind::Internal);
+            assert_eq!(failure.detail, format!("panic: told to panic in {phase:?}"));
+            assert!(check.response_time.is_some());
+        }
+        timings::with(|context| context.panic_in = None);
+        let check = prober.check(&target, Timestamp::UNIX_EPOCH);
+        assert_eq!(check.outcome, Outcome::Up, "{check:?}");
+    }
+}

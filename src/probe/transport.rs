@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -24,7 +25,7 @@ use super::buffers::Buffers;
 use super::failure::{fault, from_socket, from_tls};
 use super::guard;
 use super::resolver::{LookupError, Resolver};
-use super::socket::Socket;
+use super::socket::{Socket, is_own_trouble};
 use super::timings;
 use super::tls::{Tls, TlsError};
 
@@ -169,6 +170,7 @@ impl Connector {
         if !allowed.is_empty() {
             timings::with(timings::Context::connecting);
         }
+        let mut has_real_failure = false;
         for (index, address) in allowed.iter().enumerate() {
             let start = now().mono;
             // Half of what is left, so that one dead address can't take all the time.
@@ -181,14 +183,34 @@ impl Connector {
                     socket.set_deadline(deadline);
                     return Ok((socket, **address));
                 }
-                Err(error) => failure = connect_failure(&error, address),
+                // That this machine has no way there, such as no IPv6, is worth telling only if
+                // no address told anything better.
+                Err(error) if has_real_failure && is_no_way(&error) => {}
+                Err(error) => {
+                    has_real_failure = !is_no_way(&error);
+                    failure = connect_failure(&error, address, start);
+                }
             }
         }
         Err(failure)
     }
 }
 
-fn connect_failure(error: &io::Error, address: &SocketAddr) -> Failure<'static> {
+fn is_no_way(error: &io::Error) -> bool {
+    let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    is_own_trouble(error)
+        || error.kind() == io::ErrorKind::NetworkUnreachable
+        || error.raw_os_error() == Some(no_family)
+}
+
+fn connect_failure(error: &io::Error, address: &SocketAddr, start: Duration) -> Failure<'static> {
+    let now = now().mono;
+    if error.kind() == io::ErrorKind::TimedOut && now < timings::deadline() {
+        // Its share of the time is over, or the kernel gave up; the check goes on.
+        let waited = now.saturating_sub(start).as_secs_f64();
+        let detail = format!("{address}: no answer in {waited:.3} s");
+        return Failure::new(FailureKind::Connect, detail);
+    }
     let failure = from_socket(error);
     match failure.kind {
         FailureKind::Timeout => failure,

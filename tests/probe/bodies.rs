@@ -29,9 +29,11 @@ fn zlib(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// "hello hello hello" by the reference encoder: Node's `zlib.brotliCompressSync`.
-const BROTLI: [u8; 20] =
-    [27, 16, 0, 248, 141, 148, 110, 222, 68, 85, 134, 150, 108, 32, 111, 1, 79, 28, 96, 28];
+/// "hello hello hello" by the reference encoder.
+const BROTLI: [u8; 20] = [
+    0x1b, 0x10, 0x00, 0xf8, 0x8d, 0x94, 0x6e, 0xde, 0x44, 0x55, 0x86, 0x96, 0x6c, 0x20, 0x6f, 0x01,
+    0x4f, 0x1c, 0x60, 0x1c,
+];
 
 fn seen(script: &[Do], expect: &Expect) -> Option<(u32, bool)> {
     let check = check_script(script, expect);
@@ -154,7 +156,10 @@ fn corrupt_encodings_are_http_failures() {
         ("gzip", half, "corrupt gzip content: "),
         ("gzip", b"plain text", "corrupt gzip content: "),
         ("br", b"plain text", "corrupt br content: "),
+        ("br", &[0x11, 30, 0x1b], "corrupt br content: large windows"),
         ("deflate", b"plain text", "corrupt deflate content: "),
+        // Also what is cut at the limit must begin well.
+        ("gzip", &[b'x'; MAX_BODY + 1], "corrupt gzip content: "),
         ("zstd", b"x", "unknown content-encoding 'zstd'"),
         ("gzip, br", b"x", "more than one content-encoding"),
     ] {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -117,6 +118,7 @@ fn certificates_are_told_apart() {
     let whole = up().phases("resolve connect tls processing transfer");
     for (case, identity, expect, year) in [
         ("good", sign(&["site.test"], 2020, 2080), whole, 2080),
+        ("two names", sign(&["a.test", "site.test"], 2020, 2080), up(), 2080),
         ("expired", sign(&["site.test"], 2019, 2021), in_tls("certificate expired at 2021"), 2021),
         ("future", sign(&["site.test"], 2079, 2080), in_tls("not yet valid, only from 2079"), 2080),
         ("other", sign(&["a.test", "b.test"], 2020, 2080), in_tls("host: a.test, b.test"), 2080),
@@ -233,20 +235,26 @@ fn slow_and_broken_answers_over_tls() {
 fn the_roots_of_ssl_cert_file_are_trusted() {
     const NAME: &str = "tls::the_roots_of_ssl_cert_file_are_trusted";
     if !is_alone() {
-        // The child's own authority is another: it serves what this process's authority signed.
+        // An authority that no prober is told of; the child finds its files beside the root's.
         let directory = tempfile::tempdir().unwrap();
-        let (root, (chain, key)) = (directory.path().join("root.pem"), good());
-        std::fs::write(&root, authority().0.pem()).unwrap();
-        std::fs::write(directory.path().join("chain"), &chain[0]).unwrap();
-        std::fs::write(directory.path().join("key"), key.secret_der()).unwrap();
+        let authority = Authority::new("the file's");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(&["127.0.0.1"], 2020, 2080).signed_by(&key, &authority.0).unwrap();
+        let write = |name: &str, pem: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            path
+        };
+        let root = write("root.pem", authority.0.pem());
+        write("leaf.pem", certificate.pem());
+        write("key.pem", key.serialize_pem());
         run_alone(NAME, "SSL_CERT_FILE", root.to_str().unwrap());
         return;
     }
     let root = std::env::var("SSL_CERT_FILE").unwrap();
-    let read = |name: &str| std::fs::read(root.replace("root.pem", name)).unwrap();
-    let identity =
-        (vec![CertificateDer::from(read("chain"))], PrivateKeyDer::Pkcs8(read("key").into()));
-    let port = serve(server_config(identity, false), ok());
+    let leaf = CertificateDer::from_pem_file(root.replace("root.pem", "leaf.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(root.replace("root.pem", "key.pem")).unwrap();
+    let port = serve(server_config((vec![leaf], key), false), ok());
     let prober = webmon::probe::Prober::new(options()).unwrap();
     let site = build(&spec(&format!("https://127.0.0.1:{port}/")));
     super::support::check_with(&prober, site, &up());

@@ -20,7 +20,7 @@ use webmon::runtime::{Stop, now};
 pub(crate) const CAP: Duration = Duration::from_secs(60);
 
 const NO_SERVICES: &str =
-    "no test services: run ./test.sh, or scripts/services up and . .services/env";
+    "no test services: run ./test.sh, or scripts/services up; eval \"$(scripts/services env)\"";
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{NO_SERVICES} ({name} is not set)"))

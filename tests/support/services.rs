@@ -6,7 +6,8 @@ use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 use webmon::store::{SslMode, SslOptions, StoreOptions};
 
-const CURE: &str = "no test services: run ./test.sh, or scripts/services up and . .services/env";
+const CURE: &str =
+    "no test services: run ./test.sh, or scripts/services up; eval \"$(scripts/services env)\"";
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{CURE} ({name} is not set)"))

@@ -76,11 +76,7 @@ fn a_producer_starts_with_database_and_broker_away_and_heals() {
         records => Err(records),
     });
     producer.stop();
-    lab.wait_for_count(
-        "every check has its row",
-        "SELECT count(*) FROM check_entry WHERE outcome <> 'missed'",
-        i64::try_from(web.all_hits()).unwrap(),
-    );
+    lab.wait_for_every_check(&web);
     consumer.stop();
 }
 
@@ -133,11 +129,7 @@ fn a_database_that_goes_away_in_between_costs_nothing() {
     });
     database.set_up();
     producer.stop();
-    lab.wait_for_count(
-        "every check has its row",
-        "SELECT count(*) FROM check_entry WHERE outcome <> 'missed'",
-        i64::try_from(web.all_hits()).unwrap(),
-    );
+    lab.wait_for_every_check(&web);
     let rejected: i64 = lab.query("SELECT count(*) FROM rejected_message").unwrap();
     assert_eq!(rejected, 0, "an outage rejects nothing");
     consumer.stop();

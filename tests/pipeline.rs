@@ -245,11 +245,14 @@ fn two_producers_share_the_sites() {
         if shares.0 + shares.1 == 60 && shares.0 > 0 && shares.1 > 0 { Ok(()) } else { Err(shares) }
     });
     // Two rounds, so that a due time lost when the second took its share would show as a gap.
-    let shared = webmon::runtime::now().mono;
-    eventually("two rounds", || {
-        let took = webmon::runtime::now().mono - shared;
-        if took > Duration::from_secs(10) { Ok(()) } else { Err(took) }
-    });
+    let shared_ms = webmon::runtime::now().wall.as_millisecond();
+    lab.wait_for_count(
+        "two rounds",
+        &format!(
+            "SELECT count(*) FROM check_entry WHERE timestamp > to_timestamp({shared_ms} / 1000.0)"
+        ),
+        120,
+    );
     let stopped_ms = webmon::runtime::now().wall.as_millisecond();
     second.stop();
     eventually("the one that is left has all", || match sites(&first) {
@@ -376,11 +379,7 @@ fn a_lone_console_that_is_full_ends_its_consumer_and_loses_nothing() {
     let consumer = lab.start("consumer", &[]);
     lab.wait_for_count("rows", "SELECT count(*) FROM check_entry", 10);
     producer.stop();
-    lab.wait_for_count(
-        "every check has its row",
-        "SELECT count(*) FROM check_entry WHERE outcome <> 'missed'",
-        i64::try_from(web.all_hits()).unwrap(),
-    );
+    lab.wait_for_every_check(&web);
     consumer.stop();
 }
 
@@ -409,11 +408,7 @@ fn one_process_through_kafka() {
     all.stop();
     // What the consumer did not get to before its stop is in the topic.
     let consumer = lab.start("consumer", &[]);
-    lab.wait_for_count(
-        "every check has its row",
-        "SELECT count(*) FROM check_entry WHERE outcome <> 'missed'",
-        i64::try_from(web.all_hits()).unwrap(),
-    );
+    lab.wait_for_every_check(&web);
     consumer.stop();
 }
 

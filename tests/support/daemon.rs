@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::services::{TestDatabase, kafka_servers, unique};
+use super::web::Web;
 
 /// Where one test's processes live: an own database, topic, group and directory.
 pub struct Lab {
@@ -86,6 +87,15 @@ impl Lab {
     pub fn query<T: postgres::types::FromSqlOwned>(&self, sql: &str) -> Result<T, String> {
         let row = self.database.client().query_one(sql, &[]).map_err(|e| format!("{e:?}"))?;
         row.try_get(0).map_err(|e| format!("{e:?}"))
+    }
+
+    /// Waits until each request that `web` has answered so far is a row.
+    pub fn wait_for_every_check(&self, web: &Web) {
+        self.wait_for_count(
+            "every check has its row",
+            "SELECT count(*) FROM check_entry WHERE outcome <> 'missed'",
+            i64::try_from(web.all_hits()).expect("a count"),
+        );
     }
 
     /// Waits until the first answer of a count is at least `least`.

@@ -117,7 +117,7 @@ impl Producer {
     /// Starts all threads. Neither the database nor the broker has to be there.
     ///
     /// # Errors
-    /// A [`ProducerError`]; nothing runs then.
+    /// A [`ProducerError`]; what was started by then ends with the process.
     pub fn start(
         options: ProducerOptions,
         store: Store,

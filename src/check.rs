@@ -243,6 +243,12 @@ pub struct Check<'a> {
     pub certificate_expires_at: Option<Timestamp>,
     /// The address that answered, with port.
     pub remote_address: Option<Cow<'a, str>>,
+    /// The phases of the last request alone, where redirects were followed.
+    pub last_hop: Option<Phases>,
+    /// Tries it took, the first included; absent for a missed one.
+    pub tries: Option<u8>,
+    /// The failure came while webmon itself had no network: it says nothing about the site.
+    pub unreachable_self: bool,
 }
 
 impl Check<'static> {
@@ -293,6 +299,9 @@ impl Check<'static> {
             regex_captures: None,
             certificate_expires_at: None,
             remote_address: None,
+            last_hop: None,
+            tries: None,
+            unreachable_self: false,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `check` and `healthcheck`: one check, now.
 
-use std::sync::Arc;
-
 use super::args::{CheckArgs, CommonArgs, HealthcheckArgs};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
@@ -69,7 +67,7 @@ fn once(
     let region = probe.region.clone();
     let prober =
         Prober::new(probe).map_err(|error| Exit::Failed(format!("webmon {command}: {error}")))?;
-    let target = Target::new(Arc::new(site), region);
+    let target = Target::new(site, region);
     // Whole milliseconds, as every due time.
     let now = jiff::Timestamp::from_millisecond(now().wall.as_millisecond()).unwrap_or_default();
     Ok(prober.check(&target, now))

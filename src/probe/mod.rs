@@ -177,7 +177,7 @@ impl Prober {
         let mut check = Check::empty(
             &target.identity,
             site.website_id,
-            target.url.to_string(),
+            target.url().to_owned(),
             target.region.to_string(),
             scheduled_at,
         );
@@ -308,7 +308,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure<'static> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::sync::Arc;
 
     use super::timings::Phase;
     use super::*;
@@ -345,7 +344,7 @@ mod tests {
         .unwrap();
         let spec = SiteSpec { name: "x".to_owned(), url: server(3), ..SiteSpec::default() };
         let site = spec.build(1, SiteDefaults { interval: 60, timeout: 20 }).unwrap();
-        let target = Target::new(Arc::new(site), "test");
+        let target = Target::new(site, "test");
         for phase in [Phase::Resolve, Phase::Connect, Phase::Transfer] {
             timings::with(|context| context.panic_in = Some(phase));
             let check = prober.check(&target, Timestamp::UNIX_EPOCH);

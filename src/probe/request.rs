@@ -8,10 +8,10 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, 
 use url::Url;
 
 use crate::check::{Failure, FailureKind};
-use crate::site::public_url;
+use crate::site::{access_of, public_url};
 
 use super::cookies::Jar;
-use super::target::{Target, basic_authorization};
+use super::target::{Target, authorization};
 
 /// Longest URL a redirect may lead to, in bytes: it must fit into one line of a request.
 const LOCATION_MAX: usize = 8192;
@@ -61,13 +61,9 @@ impl<'t> Step<'t> {
         }
     }
 
-    fn url(&self) -> &Url {
-        self.url.as_ref().unwrap_or(&self.target.site.url)
-    }
-
     /// The body to send, if there is one.
     pub(super) fn body(&self) -> Option<&'t [u8]> {
-        let body = self.target.site.body.as_deref().filter(|_| self.with_body)?;
+        let body = self.target.site.more().body.as_deref().filter(|_| self.with_body)?;
         (!body.is_empty()).then_some(body.as_bytes())
     }
 
@@ -79,7 +75,7 @@ impl<'t> Step<'t> {
     /// The request without its body, with `base` for what the site doesn't set itself.
     pub(super) fn request(&self, base: &HeaderMap) -> Result<Request<()>, Failure<'static>> {
         let uri = match &self.url {
-            None => self.target.uri.clone().ok_or_else(|| {
+            None => self.target.url().parse().map_err(|_| {
                 Failure::new(FailureKind::Internal, "the URL has characters that can't be sent")
             })?,
             Some(url) => public_url(url)
@@ -104,7 +100,7 @@ impl<'t> Step<'t> {
             }
         }
         if let Some(url) = &self.url {
-            if let Some(authorization) = basic_authorization(url) {
+            if let Some(authorization) = access_of(url).as_ref().and_then(authorization) {
                 headers.entry(header::AUTHORIZATION).or_insert(authorization);
             }
             let own = headers.get(header::COOKIE).and_then(|own| own.to_str().ok());
@@ -134,7 +130,11 @@ impl<'t> Step<'t> {
         };
         let location = std::str::from_utf8(location.as_bytes())
             .map_err(|_| redirect_failure("Location is not UTF-8"))?;
-        let from = self.url();
+        let from = match self.url.take() {
+            Some(url) => url,
+            None => Url::parse(self.target.url())
+                .map_err(|error| redirect_failure(format!("from a bad URL: {error}")))?,
+        };
         let to = from
             .join(location)
             .map_err(|error| redirect_failure(format!("bad Location: {error}")))?;
@@ -148,7 +148,6 @@ impl<'t> Step<'t> {
             return Err(redirect_failure(detail));
         }
         let left_origin = from.origin() != to.origin();
-        let from = from.clone();
         for cookie in answer.headers().get_all(header::SET_COOKIE) {
             if let Ok(cookie) = cookie.to_str() {
                 self.jar.store(&from, cookie);

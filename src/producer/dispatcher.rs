@@ -119,7 +119,7 @@ impl Dispatcher {
             self.entries.remove(&website_id);
         }
         for target in changes.set {
-            let (website_id, interval) = (target.site().website_id, target.site().interval);
+            let (website_id, interval) = (target.website_id(), target.interval());
             self.schedule.insert(website_id, target.identity(), interval, at);
             self.entries.insert(website_id, Arc::new(Entry::new(target)));
         }

@@ -55,7 +55,7 @@ impl Entry {
         let target = &self.target;
         Check::missed(
             target.identity(),
-            target.site().website_id,
+            target.website_id(),
             target.url().to_owned(),
             target.region().to_string(),
             scheduled_at,
@@ -196,7 +196,7 @@ impl Worker {
         }
         let late = now().wall.duration_since(job.scheduled_at);
         let late = Duration::try_from(late).unwrap_or_default();
-        if late >= Duration::from_secs(u64::from(job.entry.target.site().interval.secs())) {
+        if late >= Duration::from_secs(u64::from(job.entry.target.interval().secs())) {
             return job.entry.missed(job.scheduled_at, "not started before its next due time");
         }
         metrics().lateness.observe(late.as_secs_f64());

@@ -198,7 +198,7 @@ impl Sites {
     }
 
     fn target(&self, site: Site) -> Target {
-        Target::new(Arc::new(site), self.region.clone())
+        Target::new(site, self.region.clone())
     }
 
     fn send(&self, changes: Changes) {
@@ -211,9 +211,20 @@ impl Sites {
 }
 
 fn digest(spec: &SiteSpec) -> u64 {
-    let SiteSpec { name, url, interval, timeout, regex, method, headers, body, expected_status } =
-        spec;
+    let SiteSpec {
+        name,
+        url,
+        interval,
+        timeout,
+        regex,
+        method,
+        headers,
+        body,
+        expected_status,
+        settings,
+    } = spec;
     let mut hasher = DefaultHasher::new();
-    (name, url, interval, timeout, regex, method, headers, body, expected_status).hash(&mut hasher);
+    (name, url, interval, timeout, regex, method).hash(&mut hasher);
+    (headers, body, expected_status, settings).hash(&mut hasher);
     hasher.finish()
 }

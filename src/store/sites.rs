@@ -8,7 +8,7 @@ use postgres::Client;
 
 use super::errors::Failure;
 use super::{Store, StoreError};
-use crate::site::SiteSpec;
+use crate::site::{Settings, SiteSpec};
 
 /// Whether a site is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +173,7 @@ fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
             headers: headers.map(read_headers).unwrap_or_default(),
             body: row.try_get(10)?,
             expected_status: row.try_get(11)?,
+            settings: Settings::default(),
         },
         // The table's CHECK allows no other.
         status: SiteStatus::parse(status).unwrap_or(SiteStatus::Paused),

@@ -139,6 +139,9 @@ fn check(message: Message<'_>) -> Result<Check<'_>, DecodeError> {
         remote_address: optional(message.remote_address, |t| {
             text("remote_address", t, 1..=ADDRESS_MAX)
         })?,
+        last_hop: None,
+        tries: None,
+        unreachable_self: false,
     };
     match (check.outcome, &check.failure) {
         (Outcome::Down, None) => {

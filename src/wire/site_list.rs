@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::site::SiteSpec;
+use crate::site::{Settings, SiteSpec};
 
 const VERSION: u32 = 1;
 
@@ -91,6 +91,7 @@ pub fn decode(copy: &[u8]) -> Result<Vec<(i64, SiteSpec)>, ListError> {
                 headers: entry.headers,
                 body: entry.body,
                 expected_status: entry.expected_status,
+                settings: Settings::default(),
             };
             (entry.website_id, spec)
         })
@@ -113,6 +114,7 @@ mod tests {
             headers: vec![("accept".to_owned(), "*/*".to_owned())],
             body: Some("{}".to_owned()),
             expected_status: Some("200".to_owned()),
+            settings: Settings::default(),
         };
         let bare = SiteSpec { name: "b".to_owned(), url: "http://b/".to_owned(), ..full.clone() };
         let sites = vec![(1, full), (2, bare), (3, SiteSpec::default())];

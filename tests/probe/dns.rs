@@ -65,7 +65,7 @@ fn a_saturated_resolver_is_our_own_trouble() {
         ..build(&spec(&format!("http://h{number}.test/")))
     };
     let saturated = (0..2000).find_map(|number| {
-        let target = webmon::probe::Target::new(std::sync::Arc::new(quick(number)), "test");
+        let target = webmon::probe::Target::new(quick(number), "test");
         prober.check(&target, jiff::Timestamp::UNIX_EPOCH).failure.filter(|f| f.kind != Timeout)
     });
     let failure = saturated.expect("the queue has an end");

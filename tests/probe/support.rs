@@ -260,7 +260,7 @@ fn phases_of(check: &Check<'_>) -> String {
 pub(crate) fn check_with(prober: &Prober, site: Site, expect: &Expect) -> Check<'static> {
     let due = Timestamp::from_millisecond(1_767_225_600_000).unwrap();
     let timeout = site.timeout;
-    let target = Target::new(Arc::new(site), "test");
+    let target = Target::new(site, "test");
     let start = now().mono;
     let check = prober.check(&target, due);
     let took = now().mono - start;

@@ -160,6 +160,9 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Check<'static>> {
                 regex_captures: found.2,
                 certificate_expires_at: times.1,
                 remote_address: some(answer.5),
+                last_hop: None,
+                tries: None,
+                unreachable_self: false,
             }
         },
     )

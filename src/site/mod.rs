@@ -3,12 +3,23 @@
 //! [`SiteSpec`] is what somebody wrote, in the configuration, in the table or in a request;
 //! [`SiteSpec::build`] makes a [`Site`] of it or lists every fault.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+mod more;
+mod pattern;
+mod secrets;
+mod settings;
+mod status;
+
 use std::time::Duration;
 
-use regex::bytes::{Regex, RegexBuilder};
 use url::{ParseError, Url};
+
+pub use more::{
+    Access, FollowRedirects, HeaderPattern, IpVersion, More, Proxy, TlsSettings, is_secret,
+};
+pub use pattern::{PATTERN_COMPILED_MAX, PATTERN_MAX, Pattern};
+pub use secrets::{fill_secrets, has_secret};
+pub use settings::{SETTINGS, Setting, SettingKind, SettingValue, Settings, setting};
+pub use status::StatusSet;
 
 /// Shortest interval between two checks of a site, in seconds.
 pub const INTERVAL_MIN_S: u32 = 5;
@@ -18,10 +29,6 @@ pub const INTERVAL_MAX_S: u32 = 86_400;
 pub const NAME_MAX: usize = 200;
 /// Longest URL, in bytes: what servers commonly take.
 pub const URL_MAX: usize = 2048;
-/// Longest pattern, in bytes.
-pub const PATTERN_MAX: usize = 1024;
-/// Largest compiled pattern, in bytes: bounds the memory one site can take.
-pub const PATTERN_COMPILED_MAX: usize = 1 << 20;
 /// Largest request body, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
 /// Most request headers of one site.
@@ -51,6 +58,8 @@ pub struct SiteSpec {
     pub body: Option<String>,
     /// Good answers, such as `200-299,301`; `200-299` when absent.
     pub expected_status: Option<String>,
+    /// Everything else that may be set.
+    pub settings: Settings,
 }
 
 /// Values for what a [`SiteSpec`] leaves open.
@@ -102,149 +111,36 @@ impl Interval {
     }
 }
 
-/// A pattern that compiles within the limits. It runs on bytes, in time linear in the body.
-///
-/// Equal patterns are one compiled pattern: it takes tens of kilobytes with its caches, and
-/// thousands of sites often share one.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    regex: Arc<Regex>,
-}
-
-/// The compiled patterns that are in use, by their text.
-static COMPILED: Mutex<BTreeMap<String, Weak<Regex>>> = Mutex::new(BTreeMap::new());
-
-impl Pattern {
-    /// Compiles `source`.
-    ///
-    /// # Errors
-    /// What is wrong with it, on one line.
-    pub fn new(source: &str) -> Result<Self, String> {
-        if source.len() > PATTERN_MAX {
-            return Err(format!("has {} bytes; at most {PATTERN_MAX}", source.len()));
-        }
-        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(regex) = compiled.get(source).and_then(Weak::upgrade) {
-            return Ok(Self { regex });
-        }
-        let regex = RegexBuilder::new(source)
-            .size_limit(PATTERN_COMPILED_MAX)
-            .build()
-            .map(Arc::new)
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(limit) => {
-                    format!("compiles to more than {limit} bytes; make it simpler")
-                }
-                // The first lines draw the pattern; the last says what is wrong.
-                other => other.to_string().lines().last().unwrap_or_default().to_owned(),
-            })?;
-        // Now and then those that no site has any more are forgotten; at powers of two, so that it
-        // costs each insertion the same in the mean.
-        if compiled.len().is_power_of_two() {
-            compiled.retain(|_, regex| regex.strong_count() > 0);
-        }
-        compiled.insert(source.to_owned(), Arc::downgrade(&regex));
-        Ok(Self { regex })
-    }
-
-    /// The text it was made from.
-    #[must_use]
-    pub fn source(&self) -> &str {
-        self.regex.as_str()
-    }
-
-    /// The compiled pattern.
-    #[must_use]
-    pub fn regex(&self) -> &Regex {
-        &self.regex
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.source() == other.source()
-    }
-}
-
-/// A set of HTTP status codes, written as `200-299,301`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusSet(Vec<(u16, u16)>);
-
-impl Default for StatusSet {
-    fn default() -> Self {
-        Self(vec![(200, 299)])
-    }
-}
-
-impl StatusSet {
-    /// Reads `200-299,301`.
-    ///
-    /// # Errors
-    /// What is wrong with it, on one line.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let code = |part: &str| {
-            part.trim()
-                .parse::<u16>()
-                .ok()
-                .filter(|code| (100..=999).contains(code))
-                .ok_or_else(|| format!("'{}' is no status code (100 to 999)", part.trim()))
-        };
-        let mut ranges = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let range = (code(first)?, code(last)?);
-            if range.0 > range.1 {
-                return Err(format!("'{}' ends before it begins", part.trim()));
-            }
-            ranges.push(range);
-        }
-        Ok(Self(ranges))
-    }
-
-    /// Whether `status` is in the set.
-    #[must_use]
-    pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
-    }
-}
-
-impl std::fmt::Display for StatusSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, (first, last)) in self.0.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            if first == last {
-                write!(f, "{comma}{first}")?;
-            } else {
-                write!(f, "{comma}{first}-{last}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// What to request and what to expect, valid by construction.
+///
+/// A process may hold hundreds of thousands: what few sites have is in [`More`], and what no
+/// check needs, such as the name, is left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// The table's key; names the site in every message.
     pub website_id: i64,
-    /// Unique name.
-    pub name: String,
-    /// What to request; scheme `http` or `https`, with a host.
-    pub url: Url,
+    /// What to request; scheme `http` or `https`, with a host, without credentials and fragment.
+    pub url: Box<str>,
     /// Time between checks.
     pub interval: Interval,
     /// Time for a whole check; less than the interval.
     pub timeout: Duration,
     /// One of [`METHODS`].
     pub method: &'static str,
-    /// Request headers.
-    pub headers: Vec<(String, String)>,
-    /// Request body.
-    pub body: Option<String>,
     /// Good answers.
     pub expected_status: StatusSet,
     /// Pattern that must be found in the body.
     pub pattern: Option<Pattern>,
+    /// Whatever is not usual; absent when all is.
+    pub more: Option<Box<More>>,
+}
+
+impl Site {
+    /// What few sites have, usual or not.
+    #[must_use]
+    pub fn more(&self) -> &More {
+        self.more.as_deref().unwrap_or(&more::NOTHING)
+    }
 }
 
 impl SiteSpec {
@@ -290,7 +186,7 @@ impl SiteSpec {
         if method.is_none() {
             fault("method", format!("'{wanted}' is none of {}", METHODS.join(", ")));
         }
-        for message in header_faults(&self.headers) {
+        for message in more::headers(&self.headers) {
             fault("headers", message);
         }
         if self.body.as_ref().is_some_and(|body| body.len() > BODY_MAX) {
@@ -300,21 +196,26 @@ impl SiteSpec {
             None => Some(StatusSet::default()),
             Some(text) => StatusSet::parse(text).map_err(|m| fault("expected_status", m)).ok(),
         };
+        let around = more::Around {
+            url: url.as_ref(),
+            interval_s: seconds,
+            headers: &self.headers,
+            body: self.body.as_deref(),
+        };
+        let more = more::build(&self.settings, &around, &mut faults);
         match (url, interval, method, expected_status) {
             (Some(url), Some(interval), Some(method), Some(expected_status))
                 if faults.is_empty() =>
             {
                 Ok(Site {
                     website_id,
-                    name: self.name.clone(),
-                    url,
+                    url: public_url(&url).into_boxed_str(),
                     interval,
                     timeout: Duration::from_secs(u64::from(timeout)),
                     method,
-                    headers: self.headers.clone(),
-                    body: self.body.clone(),
                     expected_status,
                     pattern,
+                    more,
                 })
             }
             _ => Err(faults),
@@ -345,9 +246,8 @@ fn header_faults(headers: &[(String, String)]) -> Vec<String> {
     if headers.len() > HEADERS_MAX {
         faults.push(format!("has {} entries; at most {HEADERS_MAX}", headers.len()));
     }
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     for (name, value) in headers {
-        if name.is_empty() || !name.bytes().all(token) {
+        if !is_header_name(name) {
             faults.push(format!("'{name}' is no header name"));
         } else if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
             faults.push(format!("'{name}' is set by the check itself"));
@@ -357,6 +257,17 @@ fn header_faults(headers: &[(String, String)]) -> Vec<String> {
         }
     }
     faults
+}
+
+fn is_header_name(name: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(token)
+}
+
+/// The user and password of a URL, decoded.
+#[must_use]
+pub fn access_of(url: &Url) -> Option<Access> {
+    more::access_of(url)
 }
 
 /// `url` as it may be stored, sent and logged: without user, password and fragment.
@@ -409,6 +320,7 @@ mod tests {
             headers: vec![("a b".to_owned(), "x\ny".to_owned())],
             body: Some("x".repeat(BODY_MAX + 1)),
             expected_status: Some("20".to_owned()),
+            settings: Settings::default(),
         };
         let text = faults(&bad).join("\n");
         for field in [
@@ -423,32 +335,6 @@ mod tests {
             "expected_status",
         ] {
             assert!(text.lines().any(|l| l.starts_with(field)), "{field} missing in:\n{text}");
-        }
-    }
-
-    #[test]
-    fn equal_patterns_are_compiled_once() {
-        let (one, other) = (Pattern::new("a+b"), Pattern::new("a+b"));
-        assert!(Arc::ptr_eq(&one.unwrap().regex, &other.unwrap().regex));
-        assert!(Pattern::new("a+c").unwrap().regex().is_match(b"xaac"));
-    }
-
-    #[test]
-    fn patterns_have_limits() {
-        assert_eq!(
-            faults(&SiteSpec { regex: Some("x".repeat(1025)), ..spec("http://a/") }).len(),
-            1
-        );
-        assert!(Pattern::new(r"(\w{400}){400}").unwrap_err().contains("simpler"));
-    }
-
-    #[test]
-    fn status_sets() {
-        let set = StatusSet::parse("200-299, 301").unwrap();
-        assert!(set.contains(200) && set.contains(301) && !set.contains(302));
-        assert_eq!(set.to_string(), "200-299,301");
-        for bad in ["", "20", "300-200", "abc", "1000", "200-"] {
-            assert!(StatusSet::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,6 +11,7 @@
 //! - The cursor of the spool moves only after the bus has taken the records before it.
 //! - The dispatcher never waits for a worker, a disk or a network.
 
+mod copy;
 mod dispatcher;
 mod lanes;
 mod ownership;

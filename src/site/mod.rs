@@ -38,7 +38,7 @@ pub const HEADERS_MAX: usize = 64;
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// A site as somebody wrote it; nothing is checked yet. Absent values take the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SiteSpec {
     /// Unique name.
     pub name: String,

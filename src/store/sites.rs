@@ -98,6 +98,22 @@ impl Store {
         Ok(rows)
     }
 
+    /// The first `limit` active sites with an id above `after`, by id: a long list is read in
+    /// pages. A change between two pages shows in the change counter.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn sites_after(&self, after: i64, limit: usize) -> Result<Vec<SiteRow>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.inner.run("reading sites", move |client| {
+            let question = format!(
+                "SELECT {COLUMNS} FROM website WHERE status = 'active' AND website_id > $1 \
+                 ORDER BY website_id LIMIT $2"
+            );
+            client.query(&question, &[&after, &limit])?.iter().map(site_row).collect()
+        })
+    }
+
     /// The ids of all sites, whatever their status.
     ///
     /// # Errors

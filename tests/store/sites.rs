@@ -50,6 +50,25 @@ fn sites_are_added_by_name_and_read_as_written() {
 }
 
 #[test]
+fn a_long_list_is_read_in_pages() {
+    let (database, store) = migrated("pages");
+    database.client().batch_execute("DELETE FROM website").unwrap();
+    let specs: Vec<SiteSpec> = (0..25).map(|n| spec(&format!("p{n}"))).collect();
+    store.add_missing_sites(&specs).unwrap();
+    let paused = "UPDATE website SET status = 'paused' WHERE name IN ('p3', 'p24')";
+    database.client().batch_execute(paused).unwrap();
+    let (mut after, mut found) = (i64::MIN, Vec::new());
+    loop {
+        let page = store.sites_after(after, 10).unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.website_id;
+        found.extend(page);
+    }
+    assert_eq!(found.len(), 23);
+    assert_eq!(found, store.sites().unwrap());
+}
+
+#[test]
 fn every_kind_of_change_counts_and_touches_its_row() {
     let (database, store) = migrated("counter");
     let mut client = database.client();

@@ -82,6 +82,18 @@ fn verify_refusal(message: &[u8]) {
 }
 
 #[test]
+fn messages_of_earlier_releases_have_one_try_untold() {
+    let (mut old, full) = (object(&full()), full());
+    for field in ["last_hop", "tries", "unreachable_self"] {
+        assert!(old.remove(field).is_some());
+    }
+    let expected = Check { last_hop: None, tries: None, unreachable_self: false, ..full };
+    assert_eq!(decode(&serde_json::to_vec(&old).unwrap()).unwrap(), expected);
+    // What says nothing is not written.
+    assert_eq!(object(&expected), old);
+}
+
+#[test]
 fn every_cut_of_a_message_is_refused() {
     let message = encoded(&full());
     for length in 0..message.len() {
@@ -143,6 +155,8 @@ fn readers_take_what_other_writers_may_send() {
         ("something_new", json!({"v": [1, {"v": 2}], "url": null})),
         ("phases.something_new", json!(null)),
         ("phases", json!({})),
+        ("last_hop", json!({})),
+        ("unreachable_self", json!(false)),
     ];
     for (path, value) in lenient {
         let message = with(path, Some(value.clone()));
@@ -169,21 +183,25 @@ fn refused_values() -> Vec<(&'static str, Value)> {
             values.extend(bad.iter().map(|value| (*path, value.clone())));
         }
     };
-    add(&["website_id", "http_status", "redirects", "body_bytes", "v"], &number);
+    add(&["website_id", "http_status", "redirects", "body_bytes", "tries", "v"], &number);
     add(&["url", "region", "http_version", "regex", "remote_address", "failure.detail"], &text);
     add(&["outcome", "failure.kind", "check_entry_id"], &text);
     add(&["scheduled_at", "started_at", "certificate_expires_at"], &time);
     add(&["response_time", "phases.resolve", "phases.connect", "phases.tls"], &seconds);
     add(&["phases.processing", "phases.transfer"], &seconds);
-    add(&["body_truncated", "regex_match"], &flag);
-    add(&["failure", "phases", "regex_captures"], &[json!(1), json!("x"), json!(true)]);
-    add(&["failure", "phases"], &[json!([])]);
+    add(&["last_hop.resolve", "last_hop.connect", "last_hop.tls"], &seconds);
+    add(&["last_hop.processing", "last_hop.transfer"], &seconds);
+    add(&["body_truncated", "regex_match", "unreachable_self"], &flag);
+    let other = [json!(1), json!("x"), json!(true)];
+    add(&["failure", "phases", "last_hop", "regex_captures"], &other);
+    add(&["failure", "phases", "last_hop"], &[json!([])]);
     add(&["failure"], &[json!({}), json!(null), json!({"kind": "dns"}), json!({"detail": ""})]);
     add(&["regex_captures"], &[json!({}), json!([null]), json!([1]), json!(["a\0"])]);
     add(&["regex_captures"], &[json!(vec!["x"; 21]), json!(["x".repeat(1025)])]);
     add(&["website_id"], &[json!(-1), json!(u64::MAX)]);
     add(&["http_status"], &[json!(99), json!(1000)]);
     add(&["redirects"], &[json!(1001)]);
+    add(&["tries"], &[json!(0), json!(256)]);
     add(&["body_bytes"], &[json!(2_147_483_648_u64)]);
     add(&["url"], &[json!(""), json!("x".repeat(8193))]);
     add(&["region"], &[json!(""), json!("x".repeat(65))]);
@@ -245,10 +263,11 @@ fn the_schema_has_the_fields_of_the_message_and_requires_the_same() {
     assert_eq!(names(properties), names(&message));
     assert_eq!(names(&properties["failure"]["properties"]), names(&message["failure"]));
     assert_eq!(names(&properties["phases"]["properties"]), names(&message["phases"]));
+    assert_eq!(names(&properties["last_hop"]["properties"]), names(&message["last_hop"]));
 
     let (schemas, index) = self::schema();
     let top = names(&message).into_iter().cloned();
-    let inner = ["failure", "phases"].into_iter().flat_map(|outer| {
+    let inner = ["failure", "phases", "last_hop"].into_iter().flat_map(|outer| {
         names(&message[outer]).into_iter().map(move |name| format!("{outer}.{name}"))
     });
     for path in top.chain(inner) {

@@ -43,6 +43,9 @@ object! {
         regex_captures: value Vec<Text<'a>>,
         certificate_expires_at: value Text<'a>,
         remote_address: value Text<'a>,
+        last_hop: nested LastHopMessage<'a>,
+        tries: value i64,
+        unreachable_self: value bool,
     }
 }
 
@@ -52,6 +55,16 @@ object! {
 
 object! {
     PhasesMessage<'a> at "phases." {
+        resolve: value f64,
+        connect: value f64,
+        tls: value f64,
+        processing: value f64,
+        transfer: value f64,
+    }
+}
+
+object! {
+    LastHopMessage<'a> at "last_hop." {
         resolve: value f64,
         connect: value f64,
         tls: value f64,
@@ -124,7 +137,7 @@ fn check(message: Message<'_>) -> Result<Check<'_>, DecodeError> {
         outcome: outcome(&required("outcome", message.outcome)?)?,
         failure: optional(message.failure, failure)?,
         response_time: seconds("response_time", message.response_time)?,
-        phases: phases(&message.phases.flatten().unwrap_or_default())?,
+        phases: phases(message.phases.flatten().unwrap_or_default())?,
         http_status: optional(message.http_status, |n| number("http_status", n, 100..=999))?,
         http_version: optional(message.http_version, |t| {
             text("http_version", t, 1..=HTTP_VERSION_MAX)
@@ -139,9 +152,9 @@ fn check(message: Message<'_>) -> Result<Check<'_>, DecodeError> {
         remote_address: optional(message.remote_address, |t| {
             text("remote_address", t, 1..=ADDRESS_MAX)
         })?,
-        last_hop: None,
-        tries: None,
-        unreachable_self: false,
+        last_hop: optional(message.last_hop, last_hop)?,
+        tries: optional(message.tries, |n| number("tries", n, 1..=u8::MAX))?,
+        unreachable_self: message.unreachable_self.flatten().unwrap_or_default(),
     };
     match (check.outcome, &check.failure) {
         (Outcome::Down, None) => {
@@ -262,13 +275,23 @@ fn failure(message: FailureMessage<'_>) -> Result<Failure<'_>, DecodeError> {
     Ok(Failure { kind, detail: text("failure.detail", detail, 0..=DETAIL_MAX)? })
 }
 
-fn phases(message: &PhasesMessage<'_>) -> Result<Phases, DecodeError> {
+fn phases(message: PhasesMessage<'_>) -> Result<Phases, DecodeError> {
     Ok(Phases {
         resolve: seconds("phases.resolve", message.resolve)?,
         connect: seconds("phases.connect", message.connect)?,
         tls: seconds("phases.tls", message.tls)?,
         processing: seconds("phases.processing", message.processing)?,
         transfer: seconds("phases.transfer", message.transfer)?,
+    })
+}
+
+fn last_hop(message: LastHopMessage<'_>) -> Result<Phases, DecodeError> {
+    Ok(Phases {
+        resolve: seconds("last_hop.resolve", message.resolve)?,
+        connect: seconds("last_hop.connect", message.connect)?,
+        tls: seconds("last_hop.tls", message.tls)?,
+        processing: seconds("last_hop.processing", message.processing)?,
+        transfer: seconds("last_hop.transfer", message.transfer)?,
     })
 }
 

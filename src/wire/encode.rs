@@ -57,6 +57,12 @@ struct Message<'a> {
     certificate_expires_at: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_address: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_hop: Option<PhasesMessage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries: Option<u8>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unreachable_self: bool,
 }
 
 #[derive(Serialize)]
@@ -103,6 +109,9 @@ impl<'a> From<&'a Check<'_>> for Message<'a> {
             regex_captures: check.regex_captures.as_deref().map(Captures),
             certificate_expires_at: check.certificate_expires_at.map(Time),
             remote_address: check.remote_address.as_deref().map(Text),
+            last_hop: check.last_hop.map(PhasesMessage::from),
+            tries: check.tries,
+            unreachable_self: check.unreachable_self,
         }
     }
 }

@@ -40,6 +40,15 @@ pub(crate) fn full() -> Check<'static> {
         regex_captures: Some(vec!["Domäne\n".into(), "".into()]),
         certificate_expires_at: Some(at(1_790_000_000_000)),
         remote_address: Some("93.184.216.34:443".into()),
+        last_hop: Some(Phases {
+            resolve: Some(0.001),
+            connect: Some(0.002),
+            tls: Some(0.003),
+            processing: Some(0.004),
+            transfer: Some(0.000_001),
+        }),
+        tries: Some(2),
+        unreachable_self: true,
         ..minimal()
     }
 }
@@ -133,10 +142,11 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Check<'static>> {
         any::<Option<bool>>(),
         option::of(vec(text(0, CAPTURE_MAX), 0..=CAPTURES_MAX)),
     );
+    let of_tries = (option::of(phases()), option::of(1_u8..=u8::MAX), any::<bool>());
     let times =
         (option::of(time()), option::of((-631_152_000_000..=253_402_207_200_000_i64).prop_map(at)));
-    (who, verdict(), times, seconds(), phases(), answer, found).prop_map(
-        |(who, verdict, times, response_time, phases, answer, found)| {
+    (who, verdict(), times, seconds(), phases(), answer, found, of_tries).prop_map(
+        |(who, verdict, times, response_time, phases, answer, found, of_tries)| {
             let (website_id, url, region, scheduled_at) = who;
             let some = |text: Option<Cow<'static, str>>| text.filter(|text| !text.is_empty());
             Check {
@@ -160,9 +170,9 @@ pub(crate) fn arbitrary() -> impl Strategy<Value = Check<'static>> {
                 regex_captures: found.2,
                 certificate_expires_at: times.1,
                 remote_address: some(answer.5),
-                last_hop: None,
-                tries: None,
-                unreachable_self: false,
+                last_hop: of_tries.0,
+                tries: of_tries.1,
+                unreachable_self: of_tries.2,
             }
         },
     )

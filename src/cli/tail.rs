@@ -156,9 +156,9 @@ fn stored<'a>(row: &'a StoredCheck, url: &'a str) -> Check<'a> {
             .map(|captures| captures.iter().map(|c| Cow::Borrowed(c.as_str())).collect()),
         certificate_expires_at: row.certificate_expires_at,
         remote_address: None,
-        last_hop: None,
-        tries: None,
-        unreachable_self: false,
+        last_hop: row.last_hop,
+        tries: row.tries.and_then(|n| u8::try_from(n).ok()),
+        unreachable_self: row.unreachable_self,
     }
 }
 

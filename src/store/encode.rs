@@ -3,7 +3,8 @@
 //! Both are made of the same values, each a 4-byte big-endian length (-1 for NULL) and that many
 //! bytes. COPY has a header, then each row as a 2-byte count of values and the values, then -1.
 //! An array has its dimensions, and its elements' type, before the values. PostgreSQL has no
-//! array of arrays of unequal length, so captures go into their array as text literals.
+//! array of arrays that could be absent or of unequal length, so columns that are arrays go into
+//! theirs as text literals.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use jiff::Timestamp;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::check::{CAPTURE_MAX, CAPTURES_MAX, Check, DETAIL_MAX, REGION_MAX};
+use crate::check::{CAPTURE_MAX, CAPTURES_MAX, Check, DETAIL_MAX, Phases, REGION_MAX};
 use crate::site::PATTERN_MAX;
 
 /// 2000-01-01, PostgreSQL's epoch, in µs since 1970.
@@ -44,9 +45,13 @@ enum Column {
     Regex,
     FailureDetail,
     Captures,
+    Tries,
+    LastHop,
+    UnreachableSelf,
 }
 
-const COLUMNS: [(Column, &str, Type); 21] = [
+/// With the type of a value in [`arrays`].
+const COLUMNS: [(Column, &str, Type); 24] = [
     (Column::Id, "check_entry_id", Type::UUID),
     (Column::Website, "website_id", Type::INT8),
     (Column::Timestamp, "\"timestamp\"", Type::TIMESTAMPTZ),
@@ -68,6 +73,9 @@ const COLUMNS: [(Column, &str, Type); 21] = [
     (Column::Regex, "regex", Type::TEXT),
     (Column::FailureDetail, "failure_detail", Type::TEXT),
     (Column::Captures, "regex_captures", Type::TEXT),
+    (Column::Tries, "tries", Type::INT2),
+    (Column::LastHop, "last_hop", Type::TEXT),
+    (Column::UnreachableSelf, "unreachable_self", Type::BOOL),
 ];
 
 /// The columns' names, separated by commas, in the table's order.
@@ -83,15 +91,18 @@ pub(super) fn copy_statement() -> String {
 /// The statement that takes [`arrays`], one parameter per column. Rows that are there already,
 /// or twice in the arrays, are left out.
 pub(super) fn insert_statement() -> String {
-    let numbered = |f: fn(usize, &Type) -> String| {
-        let parts = COLUMNS.iter().enumerate().map(|(index, (.., kind))| f(index + 1, kind));
+    let numbered = |f: fn(usize, Column, &Type) -> String| {
+        let columns = COLUMNS.iter().enumerate();
+        let parts = columns.map(|(index, (column, _, kind))| f(index + 1, *column, kind));
         parts.collect::<Vec<_>>().join(", ")
     };
-    let (parameters, names) =
-        (numbered(|n, kind| format!("${n}::{kind}[]")), numbered(|n, _| format!("c{n}")));
-    // Captures are the last column.
-    let selected =
-        names.replace(&format!("c{}", COLUMNS.len()), &format!("c{}::text[]", COLUMNS.len()));
+    let parameters = numbered(|n, _, kind| format!("${n}::{kind}[]"));
+    let names = numbered(|n, _, _| format!("c{n}"));
+    let selected = numbered(|n, column, _| match column {
+        Column::Captures => format!("c{n}::text[]"),
+        Column::LastHop => format!("c{n}::real[]"),
+        _ => format!("c{n}"),
+    });
     format!(
         "INSERT INTO check_entry ({}) SELECT {selected} FROM unnest({parameters}) AS u ({names}) \
          ON CONFLICT DO NOTHING",
@@ -109,6 +120,7 @@ enum Value<'a> {
     Float4(f32),
     Bool(bool),
     Texts(&'a [Cow<'a, str>]),
+    Phases(Phases),
 }
 
 impl Value<'_> {
@@ -121,7 +133,6 @@ impl Value<'_> {
 fn value<'a>(column: Column, check: &'a Check<'_>) -> Value<'a> {
     let time = |time: Timestamp| Value::Int8(time.as_microsecond() - EPOCH_US);
     let text = |text: &'a str| Value::Bytes(text.as_bytes());
-    let phase = |seconds: Option<f64>| Value::or_null(seconds, |s| Value::Float4(s as f32));
     let failure = check.failure.as_ref();
     match column {
         Column::Id => Value::Bytes(check.check_entry_id.as_bytes()),
@@ -145,7 +156,14 @@ fn value<'a>(column: Column, check: &'a Check<'_>) -> Value<'a> {
         Column::Regex => Value::or_null(check.regex.as_deref(), text),
         Column::FailureDetail => Value::or_null(failure, |f| text(&f.detail)),
         Column::Captures => Value::or_null(check.regex_captures.as_deref(), Value::Texts),
+        Column::Tries => Value::or_null(check.tries, |n| Value::Int2(i16::from(n))),
+        Column::LastHop => Value::or_null(check.last_hop, Value::Phases),
+        Column::UnreachableSelf => Value::Bool(check.unreachable_self),
     }
+}
+
+fn phase(seconds: Option<f64>) -> Value<'static> {
+    Value::or_null(seconds, |s| Value::Float4(s as f32))
 }
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -154,7 +172,14 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value<'_>, put_texts: fn(&mut Vec<u8>, &[Cow<'_, str>])) {
+/// How a column that is an array is written.
+#[derive(Clone, Copy)]
+enum Form {
+    Binary,
+    Literal,
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value<'_>, form: Form) {
     match value {
         Value::Null => out.extend_from_slice(&(-1_i32).to_be_bytes()),
         Value::Bytes(bytes) => put(out, bytes),
@@ -164,27 +189,38 @@ fn put_value(out: &mut Vec<u8>, value: &Value<'_>, put_texts: fn(&mut Vec<u8>, &
         Value::Float8(number) => put(out, &number.to_be_bytes()),
         Value::Float4(number) => put(out, &number.to_be_bytes()),
         Value::Bool(yes) => put(out, &[u8::from(*yes)]),
-        Value::Texts(texts) => {
+        Value::Texts(_) | Value::Phases(_) => {
             let start = out.len();
             out.extend_from_slice(&[0; 4]);
-            put_texts(out, texts);
+            match (value, form) {
+                (Value::Texts(texts), Form::Binary) => put_texts_binary(out, texts),
+                (Value::Texts(texts), Form::Literal) => put_texts_literal(out, texts),
+                (Value::Phases(phases), Form::Binary) => put_phases_binary(out, phases),
+                (Value::Phases(phases), Form::Literal) => put_phases_literal(out, phases),
+                _ => {}
+            }
             let length = (out.len() - start - 4) as i32;
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
     }
 }
 
-/// `text[]` in binary: dimensions, whether there are NULLs, element type, length, lower bound.
-fn put_texts_binary(out: &mut Vec<u8>, texts: &[Cow<'_, str>]) {
-    let dimensions = i32::from(!texts.is_empty());
-    for word in [dimensions, 0, Type::TEXT.oid() as i32] {
+/// What an array in binary begins with: dimensions, whether there are NULLs, element type, then
+/// length and lower bound of the one dimension that there is unless it is empty.
+fn put_array_head(out: &mut Vec<u8>, has_nulls: bool, kind: &Type, length: usize) {
+    for word in [i32::from(length > 0), i32::from(has_nulls), kind.oid() as i32] {
         out.extend_from_slice(&word.to_be_bytes());
     }
-    if !texts.is_empty() {
-        for word in [texts.len() as i32, 1] {
+    if length > 0 {
+        for word in [length as i32, 1] {
             out.extend_from_slice(&word.to_be_bytes());
         }
     }
+}
+
+/// `text[]` in binary.
+fn put_texts_binary(out: &mut Vec<u8>, texts: &[Cow<'_, str>]) {
+    put_array_head(out, false, &Type::TEXT, texts.len());
     for text in texts {
         put(out, text.as_bytes());
     }
@@ -209,6 +245,28 @@ fn put_texts_literal(out: &mut Vec<u8>, texts: &[Cow<'_, str>]) {
     out.push(b'}');
 }
 
+/// In the order of the columns `resolve` to `transfer`.
+fn five(phases: &Phases) -> [Option<f64>; 5] {
+    [phases.resolve, phases.connect, phases.tls, phases.processing, phases.transfer]
+}
+
+/// `real[]` of five in binary.
+fn put_phases_binary(out: &mut Vec<u8>, phases: &Phases) {
+    let phases = five(phases);
+    put_array_head(out, phases.contains(&None), &Type::FLOAT4, phases.len());
+    for seconds in phases {
+        put_value(out, &phase(seconds), Form::Binary);
+    }
+}
+
+/// `real[]` of five as a literal: `{0.1,NULL,…}`.
+fn put_phases_literal(out: &mut Vec<u8>, phases: &Phases) {
+    let part = |seconds: Option<f64>| {
+        seconds.map_or_else(|| "NULL".to_owned(), |seconds| (seconds as f32).to_string())
+    };
+    out.extend_from_slice(format!("{{{}}}", five(phases).map(part).join(",")).as_bytes());
+}
+
 /// The checks at `rows`, in that order, as one binary COPY.
 pub(super) fn binary_copy(checks: &[Check<'_>], rows: &[usize]) -> Vec<u8> {
     // 200 bytes is a usual row.
@@ -217,7 +275,7 @@ pub(super) fn binary_copy(checks: &[Check<'_>], rows: &[usize]) -> Vec<u8> {
     for row in rows {
         out.extend_from_slice(&(COLUMNS.len() as i16).to_be_bytes());
         for (column, ..) in &COLUMNS {
-            put_value(&mut out, &value(*column, &checks[*row]), put_texts_binary);
+            put_value(&mut out, &value(*column, &checks[*row]), Form::Binary);
         }
     }
     out.extend_from_slice(&(-1_i16).to_be_bytes());
@@ -255,7 +313,7 @@ pub(super) fn arrays(checks: &[Check<'_>], rows: &[usize]) -> Vec<Encoded> {
             out.extend_from_slice(&word.to_be_bytes());
         }
         for row in rows {
-            put_value(&mut out, &value(*column, &checks[*row]), put_texts_literal);
+            put_value(&mut out, &value(*column, &checks[*row]), Form::Literal);
         }
         Encoded(out)
     };
@@ -275,7 +333,9 @@ pub(super) fn fault(check: &Check<'_>) -> Option<String> {
         ("transfer", phases.transfer),
     ];
     let is_bad = |s: f64| !(0.0..=f64::from(f32::MAX)).contains(&s);
-    if let Some((name, _)) = seconds.into_iter().find(|(_, s)| s.is_some_and(is_bad)) {
+    let last_hop = check.last_hop.iter().flat_map(five).map(|seconds| ("last_hop", seconds));
+    let mut seconds = seconds.into_iter().chain(last_hop);
+    if let Some((name, _)) = seconds.find(|(_, s)| s.is_some_and(is_bad)) {
         return Some(format!("{name} is no number of seconds"));
     }
     let times = [
@@ -327,8 +387,8 @@ mod tests {
     fn the_statements_name_every_column_once() {
         assert!(copy_statement().starts_with("COPY check_entry (check_entry_id, website_id, "));
         let insert = insert_statement();
-        assert!(insert.contains("$1::uuid[]") && insert.contains("$21::text[]"), "{insert}");
-        assert!(insert.contains("c20, c21::text[] FROM"), "{insert}");
+        assert!(insert.contains("$1::uuid[]") && insert.contains("$24::bool[]"), "{insert}");
+        assert!(insert.contains("c20, c21::text[], c22, c23::real[], c24 FROM"), "{insert}");
     }
 
     #[test]
@@ -342,6 +402,9 @@ mod tests {
         refused("response_time is no", |c| c.response_time = Some(f64::NAN));
         refused("response_time is no", |c| c.response_time = Some(-0.1));
         refused("tls is no", |c| c.phases.tls = Some(1e39));
+        refused("last_hop is no", |c| {
+            c.last_hop = Some(Phases { tls: Some(-1.0), ..Phases::default() });
+        });
         refused("region has a NUL", |c| c.region = "a\0".into());
         refused("regex has 1025", |c| c.regex = Some("x".repeat(1025).into()));
         refused("regex_captures has 21", |c| c.regex_captures = Some(vec!["".into(); 21]));
@@ -355,7 +418,7 @@ mod tests {
     fn a_copy_has_the_documented_layout() {
         let bytes = binary_copy(&[check()], &[0]);
         assert_eq!(&bytes[..11], b"PGCOPY\n\xff\r\n\0");
-        assert_eq!(&bytes[19..21], 21_i16.to_be_bytes());
+        assert_eq!(&bytes[19..21], 24_i16.to_be_bytes());
         assert_eq!(&bytes[21..25], 16_i32.to_be_bytes());
         assert!(bytes.ends_with(&[0xff; 2]));
     }

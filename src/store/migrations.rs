@@ -43,11 +43,12 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 4] = files![
+const FILES: [File; 5] = files![
     1 "001_website.sql",
     2 "002_check_entry.sql",
     3 "003_rejected_message.sql",
     4 "004_sample_sites.sql",
+    5 "005_site_settings.sql",
 ];
 
 const DROP: &str = include_str!("../../sql/drop.sql");
@@ -271,7 +272,7 @@ mod tests {
         };
         let names: Vec<&str> =
             plan(&[row(&FILES[0]), row(&FILES[2])]).unwrap().iter().map(|f| f.name).collect();
-        assert_eq!(names, [FILES[1].name, FILES[3].name]);
+        assert_eq!(names, [FILES[1].name, FILES[3].name, FILES[4].name]);
         let (unix, dos) = ("a\nb", "a\r\nb");
         let file = |text| File { version: 1, name: "x", text }.checksum();
         assert_eq!(file(unix), file(dos));

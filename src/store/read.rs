@@ -49,6 +49,12 @@ pub struct StoredCheck {
     pub failure_detail: Option<String>,
     /// What the pattern found.
     pub regex_captures: Option<Vec<String>>,
+    /// Tries it took.
+    pub tries: Option<i16>,
+    /// Seconds by phase of the last request alone, where redirects were followed.
+    pub last_hop: Option<Phases>,
+    /// Whether webmon itself had no network.
+    pub unreachable_self: bool,
 }
 
 impl Store {
@@ -134,11 +140,10 @@ impl Store {
 }
 
 fn stored(row: &Row) -> Result<StoredCheck, Failure> {
-    // `real` holds whole microseconds up to 16 s; the digits behind are noise of the format.
     let phase = |column: usize| -> Result<Option<f64>, Failure> {
-        let seconds: Option<f32> = row.try_get(column)?;
-        Ok(seconds.map(|s| (f64::from(s) * 1e6).round() / 1e6))
+        Ok(row.try_get::<_, Option<f32>>(column)?.map(seconds))
     };
+    let last_hop: Option<Vec<Option<f32>>> = row.try_get(22)?;
     Ok(StoredCheck {
         check_entry_id: row.try_get(0)?,
         website_id: row.try_get(1)?,
@@ -163,5 +168,25 @@ fn stored(row: &Row) -> Result<StoredCheck, Failure> {
         regex: row.try_get(18)?,
         failure_detail: row.try_get(19)?,
         regex_captures: row.try_get(20)?,
+        tries: row.try_get(21)?,
+        last_hop: last_hop.as_deref().map(phases),
+        unreachable_self: row.try_get(23)?,
     })
+}
+
+/// `real` holds whole microseconds up to 16 s; the digits behind are noise of the format.
+fn seconds(stored: f32) -> f64 {
+    (f64::from(stored) * 1e6).round() / 1e6
+}
+
+/// Phases in the order of their columns. Elements that somebody left out are absent.
+fn phases(elements: &[Option<f32>]) -> Phases {
+    let element = |at: usize| elements.get(at).copied().flatten().map(seconds);
+    Phases {
+        resolve: element(0),
+        connect: element(1),
+        tls: element(2),
+        processing: element(3),
+        transfer: element(4),
+    }
 }

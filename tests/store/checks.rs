@@ -36,6 +36,15 @@ fn full(website_id: i64) -> Check<'static> {
             "a \"quote\", a \\ and {braces}\nü".into(),
         ]),
         certificate_expires_at: Some("9999-12-30T00:00:00Z".parse().unwrap()),
+        last_hop: Some(Phases {
+            resolve: Some(0.000_001),
+            connect: Some(0.000_2),
+            tls: None,
+            processing: Some(9.876_543),
+            transfer: Some(0.0),
+        }),
+        tries: Some(255),
+        unreachable_self: true,
         ..base
     }
 }
@@ -63,6 +72,9 @@ fn expected(check: &Check<'_>) -> StoredCheck {
             .regex_captures
             .as_ref()
             .map(|all| all.iter().map(ToString::to_string).collect()),
+        tries: check.tries.map(i16::from),
+        last_hop: check.last_hop,
+        unreachable_self: check.unreachable_self,
     }
 }
 

@@ -7,8 +7,13 @@ use webmon::store::{AHEAD_DAYS, BACK_DAYS, ErrorKind, Store};
 use super::support::services::TestDatabase;
 use super::{count, migrated};
 
-const FILES: [&str; 4] =
-    ["001_website.sql", "002_check_entry.sql", "003_rejected_message.sql", "004_sample_sites.sql"];
+const FILES: [&str; 5] = [
+    "001_website.sql",
+    "002_check_entry.sql",
+    "003_rejected_message.sql",
+    "004_sample_sites.sql",
+    "005_site_settings.sql",
+];
 
 #[test]
 fn a_second_migration_does_nothing() {
@@ -19,7 +24,7 @@ fn a_second_migration_does_nothing() {
     assert_eq!(store.migrate().unwrap(), FILES);
     assert!(store.migrate().unwrap().is_empty());
     assert!(store.pending_migrations().unwrap().is_empty());
-    assert_eq!(count(&database, "schema_migration"), 4);
+    assert_eq!(count(&database, "schema_migration"), 5);
     let days = i64::from(BACK_DAYS + AHEAD_DAYS) + 1;
     assert_eq!(count(&database, "pg_inherits WHERE inhparent = 'check_entry'::regclass"), days);
 }
@@ -64,7 +69,7 @@ fn a_newer_database_is_refused() {
     database.client().query_one(sql, &[]).unwrap();
     let error = store.migrate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Migration);
-    let expected = "has version 999 (999_later.sql), this program knows 4 at most: install";
+    let expected = "has version 999 (999_later.sql), this program knows 5 at most: install";
     assert!(error.to_string().contains(expected), "{error}");
 }
 

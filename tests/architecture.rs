@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("probe", &["site", "check", "telemetry", "runtime"]),
     ("spool", &["runtime", "telemetry"]),
     ("kafka", &["runtime", "telemetry"]),
-    ("store", &["site", "check", "incident", "telemetry", "runtime"]),
+    ("store", &["site", "check", "incident", "wire", "telemetry", "runtime"]),
     (
         "producer",
         &[

@@ -75,7 +75,7 @@ pub struct SiteDefaults {
 /// One fault of a [`SiteSpec`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFault {
-    /// The key at fault, as in the configuration.
+    /// The key at fault, as in the configuration; `settings` for one that is no key.
     pub field: &'static str,
     /// What is wrong and what would be right.
     pub message: String,
@@ -336,6 +336,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l.starts_with(field)), "{field} missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_setting_is_a_fault_of_its_site() {
+        let mut bad = spec("https://example.org/");
+        bad.settings.note_fault("colour", "is no setting of a site");
+        assert_eq!(faults(&bad), ["settings: colour is no setting of a site"]);
     }
 
     #[test]

@@ -163,6 +163,9 @@ pub(super) fn build(
     faults: &mut Vec<SiteFault>,
 ) -> Option<Box<More>> {
     let mut builder = Builder { settings, faults };
+    for (name, problem) in settings.faults() {
+        builder.fault("settings", format!("{name} {problem}"));
+    }
     builder.texts();
     let more = More {
         headers: around.headers.to_vec(),

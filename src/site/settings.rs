@@ -22,6 +22,24 @@ pub enum SettingKind {
     Map,
 }
 
+impl SettingKind {
+    /// What a value must be.
+    #[must_use]
+    pub fn wanted(self) -> String {
+        let seconds = |millis: u32| f64::from(millis) / 1000.0;
+        match self {
+            Self::Text | Self::Secret => "text".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Whole(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Seconds(min, max) => {
+                format!("seconds from {} to {}", seconds(min), seconds(max))
+            }
+            Self::Flag => "true or false".to_owned(),
+            Self::Map => "names with texts".to_owned(),
+        }
+    }
+}
+
 /// A setting of a site.
 #[derive(Debug)]
 pub struct Setting {
@@ -73,6 +91,36 @@ pub fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
+impl Setting {
+    /// Reads a value as people write it in one line: `2`, `0.5`, `true`, a text as it is, and one
+    /// entry of a map as `Name: text`.
+    ///
+    /// # Errors
+    /// What it must be, on one line.
+    pub fn parse(&self, text: &str) -> Result<SettingValue, String> {
+        let word = text.trim();
+        let value = match self.kind {
+            Text | Secret => Some(SettingValue::Text(text.to_owned())),
+            Choice(_) => Some(SettingValue::Text(word.to_ascii_lowercase())),
+            Whole(..) => word.parse().ok().map(SettingValue::Whole),
+            Seconds(..) => word.parse().ok().and_then(SettingValue::from_seconds),
+            Flag => match word.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(SettingValue::Flag(true)),
+                "false" | "no" | "off" | "0" => Some(SettingValue::Flag(false)),
+                _ => None,
+            },
+            Map => text.split_once(':').map(|(name, text)| {
+                SettingValue::Map(vec![(name.trim().to_owned(), text.trim().to_owned())])
+            }),
+        };
+        let value = value.ok_or_else(|| match self.kind {
+            Map => "must be 'Name: text'".to_owned(),
+            kind => format!("must be {}", kind.wanted()),
+        })?;
+        check(self.kind, &value).map(|()| value)
+    }
+}
+
 /// The value of a setting.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum SettingValue {
@@ -88,6 +136,19 @@ pub enum SettingValue {
     Map(Vec<(String, String)>),
 }
 
+impl SettingValue {
+    /// Seconds, if they are whole milliseconds.
+    #[must_use]
+    pub fn from_seconds(seconds: f64) -> Option<Self> {
+        let millis = (seconds * 1000.0).round();
+        // A millionth of a millisecond is what binary fractions may be off.
+        let is_whole = (seconds * 1000.0 - millis).abs() < 1e-6;
+        // The range was looked at, so nothing is cut off.
+        let fits = (0.0..=f64::from(u32::MAX)).contains(&millis);
+        (is_whole && fits).then_some(Self::Millis(millis as u32))
+    }
+}
+
 impl std::fmt::Debug for SettingValue {
     // Texts may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,43 +162,66 @@ impl std::fmt::Debug for SettingValue {
     }
 }
 
-/// The settings of one site, in the table's order.
+/// The settings of one site, in the table's order, and what was meant as one and is none: the
+/// site with it does not build, and says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Settings(Vec<(&'static str, SettingValue)>);
+pub struct Settings {
+    values: Vec<(&'static str, SettingValue)>,
+    /// Names and problems. Hardly any site has one.
+    faults: Box<[(String, String)]>,
+}
 
 impl Settings {
-    /// Sets `name`, over an earlier value.
+    /// Sets `name`, over an earlier value. Entries of a map are kept by name.
     ///
     /// # Errors
     /// That there is no such setting, or what it must be, on one line.
-    pub fn set(&mut self, name: &str, value: SettingValue) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, mut value: SettingValue) -> Result<(), String> {
         let place = |name: &str| SETTINGS.iter().position(|setting| setting.name == name);
         let Some(setting) = setting(name) else {
             return Err(format!("'{name}' is no setting of a site"));
         };
         check(setting.kind, &value)?;
-        match self.0.binary_search_by_key(&place(name), |(other, _)| place(other)) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (setting.name, value)),
+        // The table of sites keeps no order either, and equal settings are to be equal.
+        if let SettingValue::Map(map) = &mut value {
+            map.sort();
+        }
+        match self.values.binary_search_by_key(&place(name), |(other, _)| place(other)) {
+            Ok(at) => self.values[at].1 = value,
+            Err(at) => self.values.insert(at, (setting.name, value)),
         }
         Ok(())
+    }
+
+    /// Notes that `name` is no setting, or has a value that it can't have; `problem` goes on
+    /// after the name, and has no secret.
+    pub fn note_fault(&mut self, name: &str, problem: impl Into<String>) {
+        let mut faults = std::mem::take(&mut self.faults).into_vec();
+        faults.push((name.to_owned(), problem.into()));
+        self.faults = faults.into();
+    }
+
+    /// Names and problems that were noted.
+    #[must_use]
+    pub fn faults(&self) -> &[(String, String)] {
+        &self.faults
     }
 
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&SettingValue> {
-        self.0.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+        self.values.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// All that are set.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &SettingValue)> {
-        self.0.iter().map(|(name, value)| (*name, value))
+        self.values.iter().map(|(name, value)| (*name, value))
     }
 
     /// Whether none is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -170,23 +254,16 @@ impl Settings {
 }
 
 fn check(kind: SettingKind, value: &SettingValue) -> Result<(), String> {
-    let seconds = |millis: u32| f64::from(millis) / 1000.0;
-    match (kind, value) {
+    let fits = match (kind, value) {
         (Text | Secret, SettingValue::Text(_))
         | (Flag, SettingValue::Flag(_))
-        | (Map, SettingValue::Map(_)) => Ok(()),
-        (Choice(words), SettingValue::Text(word)) if words.contains(&word.as_str()) => Ok(()),
-        (Choice(words), _) => Err(format!("must be one of {}", words.join(", "))),
-        (Whole(min, max), SettingValue::Whole(number)) if (min..=max).contains(number) => Ok(()),
-        (Whole(min, max), _) => Err(format!("must be a whole number from {min} to {max}")),
-        (Seconds(min, max), SettingValue::Millis(number)) if (min..=max).contains(number) => Ok(()),
-        (Seconds(min, max), _) => {
-            Err(format!("must be seconds from {} to {}", seconds(min), seconds(max)))
-        }
-        (Text | Secret, _) => Err("must be text".to_owned()),
-        (Flag, _) => Err("must be true or false".to_owned()),
-        (Map, _) => Err("must be names with texts".to_owned()),
-    }
+        | (Map, SettingValue::Map(_)) => true,
+        (Choice(words), SettingValue::Text(word)) => words.contains(&word.as_str()),
+        (Whole(min, max), SettingValue::Whole(number))
+        | (Seconds(min, max), SettingValue::Millis(number)) => (min..=max).contains(number),
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(format!("must be {}", kind.wanted())) }
 }
 
 #[cfg(test)]
@@ -208,6 +285,34 @@ mod tests {
         let names: Vec<&str> = settings.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["username", "retries"]);
         assert_eq!(settings.number("retries"), Some(3));
+    }
+
+    #[test]
+    fn lines_are_read_by_kind() {
+        for (name, text, expect) in [
+            ("retries", " 2", Ok(SettingValue::Whole(2))),
+            ("retries", "2.0", Err("must be a whole number from 0 to 5")),
+            ("retry_pause", "0.25", Ok(SettingValue::Millis(250))),
+            ("retry_pause", "0.0005", Err("must be seconds from 0 to 60")),
+            ("retry_pause", "-1", Err("must be seconds from 0 to 60")),
+            ("max_response_time", "0", Err("must be seconds from 0.001 to 86400")),
+            ("max_response_time", "86400", Ok(SettingValue::Millis(86_400_000))),
+            ("max_response_time", "NaN", Err("must be seconds from 0.001 to 86400")),
+            ("tls_verify", "No", Ok(SettingValue::Flag(false))),
+            ("tls_verify", "maybe", Err("must be true or false")),
+            ("connection", "Kept", Ok(SettingValue::Text("kept".to_owned()))),
+            ("connection", "old", Err("must be one of fresh, kept")),
+            ("username", " u", Ok(SettingValue::Text(" u".to_owned()))),
+            ("expected_headers", "x", Err("must be 'Name: text'")),
+            (
+                "expected_headers",
+                "X-A: b: c",
+                Ok(SettingValue::Map(vec![("X-A".to_owned(), "b: c".to_owned())])),
+            ),
+        ] {
+            let found = setting(name).unwrap().parse(text);
+            assert!(found == expect.map_err(str::to_owned), "{name} {text}: {found:?}");
+        }
     }
 
     #[test]

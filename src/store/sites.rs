@@ -9,6 +9,7 @@ use postgres::Client;
 use super::errors::Failure;
 use super::{Store, StoreError};
 use crate::site::{Settings, SiteSpec};
+use crate::wire;
 
 /// Whether a site is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +57,8 @@ pub struct SiteRow {
 }
 
 const COLUMNS: &str = "website_id, name, url, regex, status, \"timestamp\", interval_seconds, \
-                       timeout_seconds, method, headers::text, body, expected_status";
+                       timeout_seconds, method, headers::text, body, expected_status, \
+                       settings::text";
 
 /// Ids that were seen in the table. Kept after a site's removal: a row too many for a site that
 /// was removed a moment ago does no harm, and costs no look-up per batch.
@@ -177,6 +179,7 @@ fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
     // A negative number is out of range like 0, and building the site says so.
     let seconds = |value: Option<i32>| value.map(|s| u32::try_from(s).unwrap_or_default());
     let (status, headers): (&str, Option<&str>) = (row.try_get(4)?, row.try_get(9)?);
+    let settings: Option<&str> = row.try_get(12)?;
     Ok(SiteRow {
         website_id: row.try_get(0)?,
         spec: SiteSpec {
@@ -189,7 +192,7 @@ fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
             headers: headers.map(read_headers).unwrap_or_default(),
             body: row.try_get(10)?,
             expected_status: row.try_get(11)?,
-            settings: Settings::default(),
+            settings: settings.map(read_settings).unwrap_or_default(),
         },
         // The table's CHECK allows no other.
         status: SiteStatus::parse(status).unwrap_or(SiteStatus::Paused),
@@ -204,8 +207,8 @@ fn add_missing(client: &mut Client, specs: &[SiteSpec]) -> Result<Vec<String>, F
     let there: HashSet<&str> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let statement = transaction.prepare(
         "INSERT INTO website (name, url, regex, interval_seconds, timeout_seconds, method, \
-         headers, body, expected_status) VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9) \
-         ON CONFLICT (name) DO NOTHING",
+         headers, body, expected_status, settings) VALUES ($1, $2, $3, $4, $5, $6, \
+         $7::text::jsonb, $8, $9, $10::text::jsonb) ON CONFLICT (name) DO NOTHING",
     )?;
     let mut added = Vec::new();
     // Nothing is inserted, and nobody woken, when all are there: this runs at every start.
@@ -223,6 +226,7 @@ fn add_missing(client: &mut Client, specs: &[SiteSpec]) -> Result<Vec<String>, F
                 &write_headers(&spec.headers),
                 &spec.body,
                 &spec.expected_status,
+                &wire::settings::encode(&spec.settings).map(|object| object.to_string()),
             ],
         )?;
         if inserted == 1 {
@@ -257,6 +261,13 @@ fn read_headers(text: &str) -> Vec<(String, String)> {
         Ok(Value::Array(pairs)) => pairs.iter().map(pair).collect(),
         _ => vec![(String::new(), text.to_owned())],
     }
+}
+
+/// Settings as the table holds them. A number that is too large for a JSON reader makes them
+/// unreadable: then this site has a fault, and not the whole list.
+fn read_settings(text: &str) -> Settings {
+    let unreadable = serde_json::Value::Null;
+    wire::settings::decode(serde_json::from_str(text).unwrap_or(unreadable))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod decode;
 mod encode;
 mod error;
 mod object;
+pub mod settings;
 pub mod site_list;
 mod time;
 

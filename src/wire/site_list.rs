@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::settings;
 use crate::site::{Settings, SiteSpec};
 
 const VERSION: u32 = 1;
@@ -34,6 +35,11 @@ struct Entry {
     body: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expected_status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<serde_json::Value>,
+    /// Names and problems of what was no setting: the site is no better for being read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    setting_faults: Vec<(String, String)>,
 }
 
 /// Why a copy can't be read.
@@ -62,6 +68,8 @@ pub fn encode(sites: &[(i64, SiteSpec)]) -> Vec<u8> {
         headers: spec.headers.clone(),
         body: spec.body.clone(),
         expected_status: spec.expected_status.clone(),
+        settings: settings::encode(&spec.settings),
+        setting_faults: spec.settings.faults().to_vec(),
     };
     let list = List { v: VERSION, sites: sites.iter().map(entry).collect() };
     // A struct of text and numbers always serialises.
@@ -81,6 +89,10 @@ pub fn decode(copy: &[u8]) -> Result<Vec<(i64, SiteSpec)>, ListError> {
         .sites
         .into_iter()
         .map(|entry| {
+            let mut settings = entry.settings.map_or_else(Settings::default, settings::decode);
+            for (name, problem) in entry.setting_faults {
+                settings.note_fault(&name, problem);
+            }
             let spec = SiteSpec {
                 name: entry.name,
                 url: entry.url,
@@ -91,7 +103,7 @@ pub fn decode(copy: &[u8]) -> Result<Vec<(i64, SiteSpec)>, ListError> {
                 headers: entry.headers,
                 body: entry.body,
                 expected_status: entry.expected_status,
-                settings: Settings::default(),
+                settings,
             };
             (entry.website_id, spec)
         })
@@ -114,11 +126,15 @@ mod tests {
             headers: vec![("accept".to_owned(), "*/*".to_owned())],
             body: Some("{}".to_owned()),
             expected_status: Some("200".to_owned()),
-            settings: Settings::default(),
+            settings: settings::tests::every(),
         };
+        let mut faulty = full.clone();
+        faulty.settings.note_fault("colour", "is no setting of a site");
         let bare = SiteSpec { name: "b".to_owned(), url: "http://b/".to_owned(), ..full.clone() };
-        let sites = vec![(1, full), (2, bare), (3, SiteSpec::default())];
+        let sites = vec![(1, full), (2, bare), (3, SiteSpec::default()), (4, faulty)];
         assert_eq!(decode(&encode(&sites)).unwrap(), sites);
+        let old = br#"{"v":1,"sites":[{"website_id":3,"name":"","url":""}]}"#;
+        assert_eq!(decode(old).unwrap(), sites[2..3]);
         assert!(decode(b"{}").is_err());
         assert!(decode(br#"{"v":2,"sites":[]}"#).unwrap_err().to_string().contains("version 2"));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webmon::site::SiteSpec;
+use webmon::site::{Settings, SiteDefaults, SiteSpec, setting};
 use webmon::store::{SiteListener, SiteStatus, StoreError};
 
 use super::migrated;
@@ -10,6 +10,50 @@ use super::support::eventually;
 
 fn spec(name: &str) -> SiteSpec {
     SiteSpec { name: name.to_owned(), url: format!("https://{name}.test/"), ..SiteSpec::default() }
+}
+
+fn settings(texts: &[(&str, &str)]) -> Settings {
+    let mut settings = Settings::default();
+    for (name, text) in texts {
+        settings.set(name, setting(name).unwrap().parse(text).unwrap()).unwrap();
+    }
+    settings
+}
+
+#[test]
+fn a_setting_that_is_none_is_a_fault_of_its_site_alone() {
+    let (database, store) = migrated("settings");
+    let mut client = database.client();
+    client.batch_execute("DELETE FROM website").unwrap();
+    store.add_missing_sites(&[spec("a"), spec("b"), spec("c"), spec("d")]).unwrap();
+    let set = |name: &str, json: &str| {
+        let change = "UPDATE website SET settings = $2::text::jsonb WHERE name = $1";
+        database.client().execute(change, &[&name, &json])
+    };
+    set("a", r#"{"colour": "blue", "retries": 2}"#).unwrap();
+    set("b", r#"{"retry_pause": "soon"}"#).unwrap();
+    set("c", r#"{"retry_pause": 1e999}"#).unwrap();
+    set("d", r#"{"retry_pause": 0.25, "proxy": null}"#).unwrap();
+    let defaults = SiteDefaults { interval: 30, timeout: 10 };
+    let results: Vec<String> = store
+        .sites()
+        .unwrap()
+        .iter()
+        .map(|row| match row.spec.build(row.website_id, defaults) {
+            Ok(site) => format!("{:?}", site.more().retry_pause),
+            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    assert_eq!(
+        results,
+        [
+            "settings: colour is no setting of a site",
+            "settings: retry_pause must be seconds from 0 to 60",
+            "settings: the whole is no readable JSON object",
+            "250ms",
+        ]
+    );
+    assert!(set("d", "[1]").is_err(), "the table takes objects only");
 }
 
 #[test]
@@ -24,6 +68,14 @@ fn sites_are_added_by_name_and_read_as_written() {
         headers: vec![("B".into(), "1".into()), ("A".into(), "2".into()), ("B".into(), "3".into())],
         body: Some("{}".to_owned()),
         expected_status: Some("200-299,404".to_owned()),
+        settings: settings(&[
+            ("retries", "2"),
+            ("retry_pause", "0.5"),
+            ("tls_verify", "no"),
+            ("follow_redirects", "none"),
+            ("password", "ä\"{secret:x}"),
+            ("expected_headers", "Server: ^nginx"),
+        ]),
         ..spec("full")
     };
     let added = store.add_missing_sites(&[spec("plain"), full.clone(), spec("plain")]).unwrap();

@@ -250,19 +250,27 @@ fn secrets_never_show() {
     let setup = setup(
         "database:\n  password_command: echo hunter2\nkafka:\n  sasl: {user: u, password: hunter2}\n\
          websites:\n- name: Shop\n  url: https://user:hunter2@shop.example/a?b=c\n  \
-         headers: {Authorization: Bearer hunter2}\n  body: login=hunter2\n",
+         headers: {X-Key: hunter2}\n  body: login=hunter2\n  username: u\n  password: hunter2\n  \
+         proxy: http://u:hunter2@proxy.example/\n  tls_certificate: PEM\n  tls_key: hunter2\n\
+         - {name: Bearer, url: https://b.example/, bearer_token: hunter2}\n",
     )
     .env("WEBMON_LOG_FORMAT", "json");
     let loaded = setup.load();
     assert_eq!(password(&loaded), SECRET);
     let site = &loaded.settings.websites[0];
-    assert_eq!(site.headers, [("Authorization".to_owned(), "Bearer hunter2".to_owned())]);
+    assert_eq!(site.headers, [("X-Key".to_owned(), SECRET.to_owned())]);
+    check_no_secret(&format!("{:?}", site.settings));
+    let built = site.build(1, loaded.settings.monitoring.defaults()).unwrap();
+    check_no_secret(&format!("{:?} {:?}", built.more().access, built.more().proxy));
     let shown = show(&loaded);
     for text in [&shown, &format!("{loaded:?}"), &format!("{:#?}", loaded.settings)] {
         check_no_secret(text);
         assert!(text.contains("Shop"), "{text}");
     }
     assert!(shown.contains("https://********@shop.example/a?b=c"), "{shown}");
+    for key in ["password", "proxy", "tls_key", "bearer_token"] {
+        assert!(shown.contains(&format!("    {key}: \"********\"")), "{key} in:\n{shown}");
+    }
     check_no_secret(&format!("{:?}", Setup::env(setup, "DATABASE_PASSWD", SECRET).sources));
 }
 
@@ -318,6 +326,43 @@ fn websites_of_the_file() {
     assert_eq!(two.expected_status.as_deref(), Some("204"));
     let site = one.build(1, settings.monitoring.defaults()).unwrap();
     assert_eq!((site.interval.secs(), site.timeout.as_secs()), (20, 10));
+}
+
+#[test]
+fn further_settings_of_a_site_are_read_and_shown() {
+    let setup = setup(
+        "websites:\n- name: One\n  url: https://one.example/\n  username: \"${WHO}\"\n  \
+         follow_redirects: NONE\n  retries: ${TRIES}\n  retry_pause: 0.25\n  tls_verify: ${VERIFY}\n  \
+         max_response_time: ${LIMIT:-1.5}\n  expected_headers: {Server: '^${WHO}', Age: '.'}\n  \
+         forbidden_regex: ${NOTHING:-}\n  server_name: ~\n  min_certificate_days: 14\n",
+    )
+    .env("WHO", "me")
+    .env("TRIES", "2")
+    .env("VERIFY", "off");
+    let loaded = setup.load();
+    let [site] = loaded.settings.websites.as_slice() else { panic!("one site") };
+    let built = site.build(1, loaded.settings.monitoring.defaults()).unwrap();
+    let more = built.more();
+    assert_eq!((more.retries, more.retry_pause.as_millis()), (2, 250));
+    assert_eq!(more.max_response_time.map(|time| time.as_millis()), Some(1500));
+    assert_eq!((more.tls.unverified, more.min_certificate_days), (true, Some(14)));
+    assert_eq!(more.expected_headers[1].pattern.source(), "^me");
+    assert_eq!((&more.forbidden, &more.tls.server_name), (&None, &None));
+    let shown = show(&loaded);
+    for line in [
+        "    username: me",
+        "    expected_headers: {Age: \".\", Server: \"^me\"}",
+        "    max_response_time: 1.5",
+        "    min_certificate_days: 14",
+        "    follow_redirects: none",
+        "    tls_verify: false",
+        "    retries: 2",
+        "    retry_pause: 0.25",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "no line '{line}' in\n{shown}");
+    }
+    assert!(!shown.contains("forbidden_regex") && !shown.contains("server_name"), "{shown}");
+    assert_eq!(self::setup(&shown).load().settings.websites, loaded.settings.websites);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod resolve;
 mod secrets;
 mod settings;
 mod show;
+mod site_settings;
 mod values;
 mod variables;
 mod websites;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::Loaded;
 use super::faults::public;
 use super::keys::WEBSITES;
+use super::site_settings;
 use super::values::{MASK, quoted};
 use super::websites::Website;
 
@@ -66,9 +67,12 @@ fn site(text: &mut String, website: &Website) {
         ("body", spec.body.is_some().then(|| format!("\"{MASK}\""))),
         ("expected_status", shown(&spec.expected_status)),
     ];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let settings = spec.settings.iter();
+    let settings = settings.map(|(name, value)| (name, site_settings::shown(name, value)));
     let mut origin = website.origin.to_string();
     let mut first = true;
-    for (name, value) in fields.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+    for (name, value) in fields.chain(settings) {
         let name = if first { format!("- {name}") } else { format!("  {name}") };
         line(text, 1, &name, &value, &std::mem::take(&mut origin));
         first = false;

@@ -6,15 +6,21 @@ use super::document::{Document, dotted};
 use super::faults::{Faults, Origin, Trouble, nearest, public};
 use super::keys::{Key, Kind, WEBSITES};
 use super::lines::Step;
+use super::site_settings;
 use super::values::{self, Value};
 use super::yaml::Node;
-use crate::site::{INTERVAL_MAX_S, INTERVAL_MIN_S, SiteDefaults, SiteSpec};
+use crate::site::{INTERVAL_MAX_S, INTERVAL_MIN_S, SETTINGS, SiteDefaults, SiteSpec, setting};
 
-/// The keys of a site, in the order they are shown.
-pub(crate) const SITE_KEYS: [&str; 9] =
+/// The keys that sites commonly have.
+const SITE_KEYS: [&str; 9] =
     ["name", "url", "interval", "timeout", "regex", "method", "headers", "body", "expected_status"];
 /// What `regex` was called in the first version.
 const OLD_REGEX: &str = "pattern";
+
+/// The keys of a site, in the order they are shown.
+fn site_keys() -> impl Iterator<Item = &'static str> {
+    SITE_KEYS.into_iter().chain(SETTINGS.iter().map(|setting| setting.name))
+}
 
 /// A site of the file, and where it is.
 #[derive(Clone)]
@@ -69,7 +75,7 @@ pub(crate) fn read(
 const REGEX_CURE: &str = "mend the pattern; a plain . ? ( or [ has a \\ before it";
 const UNIQUE: &str = "give each site a name of its own, or remove one of them";
 
-struct Entry<'a, 'b> {
+pub(super) struct Entry<'a, 'b> {
     document: &'a Document<'b>,
     path: Vec<Step>,
     faults: &'a mut Faults,
@@ -135,18 +141,34 @@ impl Entry<'_, '_> {
             "headers" => spec.headers = self.headers(node)?,
             "body" => spec.body = self.text(node).map_err(Trouble::hidden)?,
             "expected_status" => spec.expected_status = self.statuses(node)?,
-            other => {
-                let cure = match nearest(other, SITE_KEYS) {
-                    Some(meant) => format!("did you mean '{meant}'?"),
-                    None => format!("remove it; a site has {}", SITE_KEYS.join(", ")),
-                };
-                return Err(Trouble::new("is no key of a site", cure));
-            }
+            other => return self.setting(spec, other, node),
         }
         Ok(())
     }
 
-    fn text(&self, node: &Node) -> Result<Option<String>, Trouble> {
+    fn setting(&self, spec: &mut SiteSpec, name: &str, node: &Node) -> Result<(), Trouble> {
+        let Some(setting) = setting(name) else {
+            let cure = match nearest(name, site_keys()) {
+                Some(meant) => format!("did you mean '{meant}'?"),
+                None => {
+                    let keys: Vec<&str> = site_keys().collect();
+                    format!("remove it; a site has {}", keys.join(", "))
+                }
+            };
+            return Err(Trouble::new("is no key of a site", cure));
+        };
+        match site_settings::read(self, setting.kind, node)? {
+            // The kind was looked at, so this is the table's last word on the range.
+            Some(value) => spec.settings.set(name, value).map_err(|p| Trouble::new(p, "mend it")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn expanded(&self, node: &Node) -> Result<Option<String>, Trouble> {
+        self.document.expanded(node)
+    }
+
+    pub(super) fn text(&self, node: &Node) -> Result<Option<String>, Trouble> {
         match (self.document.expanded(node)?, node) {
             (Some(text), _) => Ok(Some(text)),
             (None, Node::Text(text)) => Ok(Some(text.clone())),
@@ -162,19 +184,22 @@ impl Entry<'_, '_> {
     }
 
     fn number(&self, node: &Node, kind: Kind) -> Result<Option<u32>, Trouble> {
-        let key = Key { path: "", default: "", doc: "", kind, old_name: None };
-        let value = match self.document.expanded(node)? {
-            Some(text) => values::from_text(&key, &text)?,
-            None => values::from_node(&key, node)?,
-        };
-        Ok(match value {
+        Ok(match self.value(node, kind)? {
             Some(Value::Whole(number)) => u32::try_from(number).ok(),
             _ => None,
         })
     }
 
+    pub(super) fn value(&self, node: &Node, kind: Kind) -> Result<Option<Value>, Trouble> {
+        let key = Key { path: "", default: "", doc: "", kind, old_name: None };
+        match self.expanded(node)? {
+            Some(text) => values::from_text(&key, &text),
+            None => values::from_node(&key, node),
+        }
+    }
+
     /// Headers as a section of names and texts. Values never show: many are secrets.
-    fn headers(&self, node: &Node) -> Result<Vec<(String, String)>, Trouble> {
+    pub(super) fn headers(&self, node: &Node) -> Result<Vec<(String, String)>, Trouble> {
         let entries = match node {
             Node::Null => return Ok(Vec::new()),
             Node::Section(entries) => entries,
@@ -211,9 +236,10 @@ impl Entry<'_, '_> {
                 let parts: Option<Vec<String>> = nodes.iter().map(Node::scalar).collect();
                 match parts {
                     Some(parts) if !parts.is_empty() => Ok(Some(parts.join(","))),
-                    _ => {
-                        Err(Trouble::new("is no list of status codes", cure_of("expected_status")))
-                    }
+                    _ => Err(Trouble::new(
+                        "is no list of status codes",
+                        cure_of("expected_status", ""),
+                    )),
                 }
             }
             other => self.text(other),
@@ -234,8 +260,7 @@ impl Entry<'_, '_> {
         for fault in spec.build(0, defaults).err().unwrap_or_default() {
             let follows = |name: &String| {
                 name == fault.field
-                    // A timeout is measured by the interval.
-                    || (fault.field == "timeout" && name == "interval")
+                    || site_settings::follows(fault.field, name)
                     || (fault.field == "regex" && name == OLD_REGEX)
             };
             if self.faulty.iter().any(follows) {
@@ -244,11 +269,26 @@ impl Entry<'_, '_> {
             let trouble = match fault.field {
                 "timeout" => Self::late(spec, defaults),
                 // The compiler of patterns begins its messages so.
-                "regex" => match fault.message.strip_prefix("error: ") {
+                "regex" | "forbidden_regex" => match fault.message.strip_prefix("error: ") {
                     Some(problem) => Trouble::new(format!("is no pattern: {problem}"), REGEX_CURE),
                     None => Trouble::new(fault.message, REGEX_CURE),
                 },
-                field => Trouble::new(fault.message, cure_of(field)),
+                "expected_headers" | "forbidden_headers" => {
+                    match fault.message.split_once(": error: ") {
+                        Some((name, problem)) => {
+                            let problem = format!("has for {name} no pattern: {problem}");
+                            Trouble::new(problem, REGEX_CURE)
+                        }
+                        None => {
+                            let cure = cure_of(fault.field, &fault.message);
+                            Trouble::new(fault.message, cure)
+                        }
+                    }
+                }
+                field => {
+                    let cure = cure_of(field, &fault.message);
+                    Trouble::new(fault.message, cure)
+                }
             };
             let shown = value_of(spec, fault.field);
             let field = match fault.field {
@@ -273,11 +313,11 @@ fn value_of(spec: &SiteSpec, field: &str) -> Option<String> {
         "url" if !spec.url.is_empty() => Some(public(&spec.url)),
         "regex" => spec.regex.clone(),
         "timeout" => spec.timeout.map(|seconds| seconds.to_string()),
-        _ => None,
+        other => site_settings::value_of(&spec.settings, other),
     }
 }
 
-fn cure_of(field: &str) -> &'static str {
+fn cure_of(field: &str, problem: &str) -> &'static str {
     match field {
         "name" => "give it a short name on one line",
         "url" => "write it out, such as https://example.org/",
@@ -286,6 +326,6 @@ fn cure_of(field: &str) -> &'static str {
         "headers" => "mend or remove that header",
         "body" => "make it shorter",
         "expected_status" => "write codes and ranges, such as \"200-299,301\"",
-        _ => "mend it",
+        other => site_settings::cure_of(other, problem),
     }
 }

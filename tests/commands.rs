@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 
 use support::daemon::Lab;
@@ -49,12 +51,74 @@ fn check_tells_up_from_down() {
 }
 
 #[test]
+fn check_sends_and_expects_what_the_options_say() {
+    let lab = Lab::new("check_options");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let url = format!("http://{address}/");
+    let (request, output) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let (mut request, mut part) = (String::new(), [0; 1024]);
+            while !request.ends_with("ping") {
+                let read = stream.read(&mut part).expect("more of it");
+                assert!(read > 0, "{request}");
+                request.push_str(&String::from_utf8_lossy(&part[..read]));
+            }
+            let answer = b"HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\npong";
+            stream.write_all(answer).expect("the answer is out");
+            request
+        });
+        let output = lab.run(&[
+            "check",
+            &url,
+            "--method",
+            "post",
+            "-H",
+            "X-One: 1",
+            "--header",
+            "X-Two: a: b",
+            "--body",
+            "ping",
+            "--expected-status",
+            "404",
+            "--set",
+            "username=me",
+            "--set",
+            "password=hunter2",
+        ]);
+        // Whoever waits for a request that never came gets an empty one.
+        drop(TcpStream::connect(address));
+        (server.join().expect("the request"), output)
+    });
+    assert_eq!(code(&output), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+    let request = request.to_ascii_lowercase();
+    for line in ["x-one: 1\r\n", "x-two: a: b\r\n", "authorization: basic bwu6ahvudgvymg=="] {
+        assert!(request.contains(line), "no '{line}' in {request}");
+    }
+    assert!(!stdout(&output).contains("hunter2"));
+}
+
+#[test]
 fn wrong_use_is_2_and_says_why() {
     let lab = Lab::new("usage");
     for args in [
         &["check", "ftp://example.org/"][..],
         &["check", "http://127.0.0.1/", "--regex", "a("],
         &["check", "http://127.0.0.1/", "--timeout", "0"],
+        &["check", "http://127.0.0.1/", "--method", "BREW"],
+        &["check", "http://127.0.0.1/", "-H", "no colon"],
+        &["check", "http://127.0.0.1/", "--expected-status", "20"],
+        &["check", "http://127.0.0.1/", "--forbidden-regex", "a("],
+        &["check", "http://127.0.0.1/", "--ipv4", "--ipv6"],
+        &["check", "http://127.0.0.1/", "--no-follow", "--max-redirects", "3"],
+        &["check", "http://127.0.0.1/", "--max-redirects", "31"],
+        &["check", "http://127.0.0.1/", "--server-name", "not a host"],
+        &["check", "http://127.0.0.1/", "--proxy", "https://127.0.0.1/"],
+        &["check", "http://127.0.0.1/", "--retries", "6"],
+        &["check", "http://127.0.0.1/", "--set", "retries"],
+        &["check", "http://127.0.0.1/", "--set", "colour=blue"],
         &["check"],
         &["nonsense"],
         &["config", "check", "--config", "/no/such/file.yaml"],
@@ -76,6 +140,7 @@ fn help_has_examples_and_ignores_the_environment() {
         assert_eq!(code(&output), Some(0));
         assert!(stdout(&output).contains("Examples:"), "{command:?}");
     }
+    assert!(stdout(&lab.run(&["check", "--help"])).contains("--set min_certificate_days=14"));
     assert!(stdout(&lab.run(&["--version"])).starts_with("webmon "));
     for program in ["producer", "consumer"] {
         let mut daemon = lab.start(program, &["--help"]);

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+#[path = "config/site_docs.rs"]
+mod site_docs;
 #[path = "config/sources.rs"]
 mod sources;
 

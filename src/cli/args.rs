@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::check_args::CheckArgs;
+
 const SETTINGS_HELP: &str = "\
 Settings: flags, then the environment (WEBMON_…), then .env, then the file, then defaults.
 `webmon config show` prints them all with where each comes from.";
@@ -103,8 +105,10 @@ pub(super) enum Command {
     #[command(after_help = "\
 Examples:
   webmon check https://example.org/
-  webmon check -u https://example.org/ --regex 'Example (\\w+)' --timeout 5 --json")]
-    Check(CheckArgs),
+  webmon check -u https://example.org/ --regex 'Example (\\w+)' --timeout 5 --json
+  webmon check https://api.example/ --method POST -H 'Accept: text/plain' --body ping --retries 2
+  webmon check https://example.org/ --set min_certificate_days=14 --set 'expected_headers=Server: ^nginx'")]
+    Check(Box<CheckArgs>),
     /// Run producer and consumer in one process
     #[command(after_help = "\
 Examples:
@@ -145,25 +149,6 @@ Examples:
   webmon healthcheck
   webmon healthcheck --url http://127.0.0.1:9465/readyz")]
     Healthcheck(HealthcheckArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct CheckArgs {
-    /// What to check, http or https
-    #[arg(required_unless_present = "url_flag", conflicts_with = "url_flag")]
-    pub(super) url: Option<String>,
-    /// The same as a flag
-    #[arg(short = 'u', long = "url", value_name = "URL", id = "url_flag")]
-    pub(super) url_flag: Option<String>,
-    /// Pattern that must be found in the body
-    #[arg(long, value_name = "PATTERN")]
-    pub(super) regex: Option<String>,
-    /// Seconds for the whole check [default: monitoring.timeout]
-    #[arg(long, value_name = "SECONDS")]
-    pub(super) timeout: Option<u32>,
-    /// Print the message that would go to Kafka
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// How results get from the producer's side to the table.

@@ -1,10 +1,11 @@
 //! `check` and `healthcheck`: one check, now.
 
-use super::args::{CheckArgs, CommonArgs, HealthcheckArgs};
+use super::args::{CommonArgs, HealthcheckArgs};
+use super::check_args::CheckArgs;
 use super::daemon::quiet_logs;
 use super::exit::Exit;
 use super::{options, output};
-use crate::check::{Check, Outcome};
+use crate::check::{Check, Outcome, Phases};
 use crate::probe::{ProbeOptions, Prober, Target};
 use crate::runtime::now;
 use crate::site::{INTERVAL_MAX_S, SiteDefaults, SiteSpec};
@@ -15,8 +16,7 @@ const HEALTH_TIMEOUT_S: u32 = 5;
 pub(super) fn check(common: &CommonArgs, args: &CheckArgs) -> Result<(), Exit> {
     let loaded = options::load(common, [])?;
     quiet_logs(&loaded);
-    let url = args.url.as_ref().or(args.url_flag.as_ref()).cloned().unwrap_or_default();
-    let spec = SiteSpec { url, regex: args.regex.clone(), ..SiteSpec::default() };
+    let spec = args.spec()?;
     let timeout = args.timeout.unwrap_or(loaded.settings.monitoring.timeout);
     let check = once("check", options::probe(&loaded.settings), spec, timeout)?;
     if args.json {
@@ -74,23 +74,17 @@ fn once(
 }
 
 fn details(check: &Check<'_>) -> Vec<String> {
-    let phases = &check.phases;
-    let phase = |name: &str, seconds: Option<f64>| {
-        seconds.map(|seconds| format!("{name:<12} {seconds:.6} s"))
-    };
-    let mut lines: Vec<String> = [
-        phase("resolve", phases.resolve),
-        phase("connect", phases.connect),
-        phase("tls", phases.tls),
-        phase("processing", phases.processing),
-        phase("transfer", phases.transfer),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let mut lines = phases(&check.phases);
+    // Without redirects it would say the same again.
+    let last_hop = check.last_hop.filter(|_| check.redirects.is_some_and(|n| n > 0));
+    if let Some(last_hop) = last_hop {
+        lines.push("of the last request alone".to_owned());
+        lines.extend(phases(&last_hop).into_iter().map(|line| format!("  {line}")));
+    }
     let mut fact = |name: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{name:<12} {value}")));
     };
+    fact("tries", check.tries.filter(|n| *n > 1).map(|n| n.to_string()));
     fact("address", check.remote_address.as_ref().map(ToString::to_string));
     fact("redirects", check.redirects.filter(|n| *n > 0).map(|n| n.to_string()));
     let cut = if check.body_truncated == Some(true) { " (cut at the limit)" } else { "" };
@@ -102,4 +96,45 @@ fn details(check: &Check<'_>) -> Vec<String> {
     );
     fact("captures", check.regex_captures.as_ref().filter(|c| !c.is_empty()).map(|c| c.join(", ")));
     lines
+}
+
+fn phases(phases: &Phases) -> Vec<String> {
+    [
+        ("resolve", phases.resolve),
+        ("connect", phases.connect),
+        ("tls", phases.tls),
+        ("processing", phases.processing),
+        ("transfer", phases.transfer),
+    ]
+    .into_iter()
+    .filter_map(|(name, seconds)| Some(format!("{name:<12} {:.6} s", seconds?)))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::check::Identity;
+
+    #[test]
+    fn tries_and_the_last_request_are_told_where_there_is_something_to_tell() {
+        let (url, region) = ("http://a/".to_owned(), "default".to_owned());
+        let identity = Identity::new(1, &region);
+        let plain = Check::empty(&identity, 1, url, region, Timestamp::UNIX_EPOCH);
+        let last_hop = Some(Phases { connect: Some(0.25), ..Phases::default() });
+        let plain = Check { tries: Some(1), redirects: Some(0), last_hop, ..plain };
+        assert!(details(&plain).is_empty(), "{:?}", details(&plain));
+        let told = Check { tries: Some(3), redirects: Some(1), ..plain };
+        assert_eq!(
+            details(&told),
+            [
+                "of the last request alone",
+                "  connect      0.250000 s",
+                "tries        3",
+                "redirects    1",
+            ]
+        );
+    }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod check_args;
 mod config;
 mod daemon;
 mod exit;

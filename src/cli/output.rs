@@ -28,7 +28,8 @@ pub(super) fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// One result on one line: when, outcome, status, seconds, what.
+/// One result on one line: when, outcome, status, seconds, what, and whether it says nothing about
+/// the site.
 pub(super) fn summary(check: &Check<'_>, name: &str, is_coloured: bool) -> String {
     let outcome = format!("{:<6}", check.outcome.as_str());
     let outcome = match (is_coloured, check.outcome) {
@@ -42,5 +43,25 @@ pub(super) fn summary(check: &Check<'_>, name: &str, is_coloured: bool) -> Strin
     let failure = check.failure.as_ref().map_or_else(String::new, |failure| {
         format!("  {}: {}", failure.kind.as_str(), failure.detail)
     });
-    format!("{:.3}  {outcome} {status:>4} {seconds:>9}  {name}{failure}", check.scheduled_at)
+    let own = if check.unreachable_self { " (own network unreachable)" } else { "" };
+    format!("{:.3}  {outcome} {status:>4} {seconds:>9}  {name}{failure}{own}", check.scheduled_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Failure, FailureKind, Identity};
+
+    #[test]
+    fn an_unreachable_own_network_is_marked() {
+        let (url, region) = ("http://a/".to_owned(), "default".to_owned());
+        let identity = Identity::new(1, &region);
+        let down = Check::empty(&identity, 1, url, region, jiff::Timestamp::UNIX_EPOCH);
+        let failure = Some(Failure::new(FailureKind::Connect, "no route"));
+        let mut down = Check { failure, ..down };
+        assert!(summary(&down, "a", false).ends_with("  a  connect: no route"));
+        down.unreachable_self = true;
+        let marked = "  a  connect: no route (own network unreachable)";
+        assert!(summary(&down, "a", false).ends_with(marked));
+    }
 }

@@ -204,3 +204,46 @@ fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Phases;
+
+    #[test]
+    fn a_row_becomes_the_check_it_was() {
+        let phases = Phases { resolve: Some(0.5), ..Phases::default() };
+        let last_hop = Phases { tls: Some(0.25), ..Phases::default() };
+        let row = StoredCheck {
+            check_entry_id: Uuid::nil(),
+            website_id: 7,
+            timestamp: Timestamp::UNIX_EPOCH,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            certificate_expires_at: Some(Timestamp::UNIX_EPOCH),
+            response_time: Some(1.5),
+            phases,
+            http_status: Some(301),
+            body_bytes: Some(5),
+            redirects: Some(2),
+            outcome: "down".to_owned(),
+            failure_kind: Some("status".to_owned()),
+            region: "default".to_owned(),
+            regex_match: Some(false),
+            regex: Some("x".to_owned()),
+            failure_detail: Some("301".to_owned()),
+            regex_captures: Some(vec!["y".to_owned()]),
+            tries: Some(3),
+            last_hop: Some(last_hop),
+            unreachable_self: true,
+        };
+        let check = stored(&row, "http://a/");
+        assert_eq!((check.outcome, check.http_status), (Outcome::Down, Some(301)));
+        assert_eq!(
+            check.failure,
+            Some(Failure { kind: FailureKind::Status, detail: "301".into() })
+        );
+        assert_eq!((check.phases, check.last_hop), (phases, Some(last_hop)));
+        assert_eq!((check.tries, check.unreachable_self), (Some(3), true));
+        assert_eq!((check.redirects, check.body_bytes), (Some(2), Some(5)));
+    }
+}

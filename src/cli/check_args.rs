@@ -1,0 +1,193 @@
+//! What `check` takes, and the site that is made of it.
+
+use clap::Args;
+
+use super::exit::Exit;
+use crate::site::{SETTINGS, SettingValue, SiteSpec, setting};
+
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct CheckArgs {
+    /// What to check, http or https
+    #[arg(required_unless_present = "url_flag", conflicts_with = "url_flag")]
+    pub(super) url: Option<String>,
+    /// The same as a flag
+    #[arg(short = 'u', long = "url", value_name = "URL", id = "url_flag")]
+    pub(super) url_flag: Option<String>,
+    /// Pattern that must be found in the body
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) regex: Option<String>,
+    /// Pattern that must not be found in the body
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) forbidden_regex: Option<String>,
+    /// Good answers, such as 200-299,301 [default: 200-299]
+    #[arg(long, value_name = "CODES")]
+    pub(super) expected_status: Option<String>,
+    /// Seconds for the whole check [default: monitoring.timeout]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) timeout: Option<u32>,
+    /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS [default: GET]
+    #[arg(long, value_name = "METHOD")]
+    pub(super) method: Option<String>,
+    /// Request header, such as 'Accept: text/plain'; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(super) headers: Vec<String>,
+    /// Request body
+    #[arg(long, value_name = "TEXT")]
+    pub(super) body: Option<String>,
+    /// Tries after a first one that failed
+    #[arg(long, value_name = "N")]
+    pub(super) retries: Option<String>,
+    /// Dial IPv4 addresses only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+    /// Dial IPv6 addresses only
+    #[arg(short = '6', long)]
+    pub(super) ipv6: bool,
+    /// Take any certificate
+    #[arg(long)]
+    pub(super) no_verify: bool,
+    /// Take a redirect for the answer
+    #[arg(long, conflicts_with = "max_redirects")]
+    pub(super) no_follow: bool,
+    /// Redirects that are followed [default: monitoring.max_redirects]
+    #[arg(long, value_name = "N")]
+    pub(super) max_redirects: Option<String>,
+    /// The name asked for and verified in TLS, if not the URL's host
+    #[arg(long, value_name = "HOST")]
+    pub(super) server_name: Option<String>,
+    /// HTTP proxy, such as http://proxy.example:3128
+    #[arg(long, value_name = "URL")]
+    pub(super) proxy: Option<String>,
+    /// Any other setting of a site; may be given several times, and several times for a map
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) settings: Vec<String>,
+    /// Print the message that would go to Kafka
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl CheckArgs {
+    /// The site as it was typed; building it finds the faults of its values.
+    pub(super) fn spec(&self) -> Result<SiteSpec, Exit> {
+        let mut spec = SiteSpec {
+            url: self.url.as_ref().or(self.url_flag.as_ref()).cloned().unwrap_or_default(),
+            regex: self.regex.clone(),
+            method: self.method.clone(),
+            body: self.body.clone(),
+            expected_status: self.expected_status.clone(),
+            ..SiteSpec::default()
+        };
+        for text in &self.headers {
+            // The text isn't shown: many headers are secrets.
+            let (name, value) = text
+                .split_once(':')
+                .ok_or_else(|| usage("--header", "must be 'Name: value'".to_owned()))?;
+            spec.headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        let flag = |flag: bool, value: &str| flag.then(|| value.to_owned());
+        for (option, key, value) in [
+            ("--forbidden-regex", "forbidden_regex", self.forbidden_regex.clone()),
+            ("--retries", "retries", self.retries.clone()),
+            ("--ipv4", "ip_version", flag(self.ipv4, "ipv4")),
+            ("--ipv6", "ip_version", flag(self.ipv6, "ipv6")),
+            ("--no-verify", "tls_verify", flag(self.no_verify, "false")),
+            ("--no-follow", "follow_redirects", flag(self.no_follow, "none")),
+            ("--max-redirects", "max_redirects", self.max_redirects.clone()),
+            ("--server-name", "server_name", self.server_name.clone()),
+            ("--proxy", "proxy", self.proxy.clone()),
+        ] {
+            if let Some(value) = value {
+                set(&mut spec, key, &value).map_err(|problem| usage(option, problem))?;
+            }
+        }
+        for text in &self.settings {
+            let (key, value) = text.split_once('=').ok_or_else(|| {
+                usage("--set", "must be KEY=VALUE, such as retry_pause=0.5".to_owned())
+            })?;
+            let key = key.trim();
+            set(&mut spec, key, value)
+                .map_err(|problem| usage(&format!("--set {key}"), problem))?;
+        }
+        Ok(spec)
+    }
+}
+
+fn usage(option: &str, problem: String) -> Exit {
+    Exit::Usage(format!("webmon check: {option}: {problem}"))
+}
+
+/// Sets what the table of settings has as `key`; entries of a map come one by one.
+fn set(spec: &mut SiteSpec, key: &str, text: &str) -> Result<(), String> {
+    let Some(setting) = setting(key) else {
+        let keys: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        return Err(format!("is no setting of a site; these are: {}", keys.join(", ")));
+    };
+    let value = match (setting.parse(text)?, spec.settings.get(key)) {
+        (SettingValue::Map(new), Some(SettingValue::Map(old))) => {
+            SettingValue::Map([old.as_slice(), new.as_slice()].concat())
+        }
+        (value, _) => value,
+    };
+    spec.settings.set(key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::{FollowRedirects, IpVersion, SiteDefaults};
+
+    fn typed(settings: &[&str]) -> CheckArgs {
+        let url = Some("https://a.example/".to_owned());
+        let settings = settings.iter().map(|text| (*text).to_owned()).collect();
+        CheckArgs { url, settings, ..CheckArgs::default() }
+    }
+
+    fn problem(args: &CheckArgs) -> String {
+        match args.spec() {
+            Err(Exit::Usage(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_become_settings_and_set_has_the_last_word() {
+        let args = CheckArgs {
+            headers: vec!["X-A:b: c".to_owned()],
+            retries: Some("1".to_owned()),
+            ipv6: true,
+            no_verify: true,
+            no_follow: true,
+            ..typed(&["retries=3", "expected_headers=B: x", "expected_headers=A: y=z"])
+        };
+        let spec = SiteSpec { name: "x".to_owned(), ..args.spec().unwrap() };
+        let site = spec.build(0, SiteDefaults { interval: 60, timeout: 5 }).unwrap();
+        let more = site.more();
+        assert_eq!(more.headers, [("X-A".to_owned(), "b: c".to_owned())]);
+        assert_eq!((more.retries, more.tls.unverified), (3, true));
+        assert_eq!(more.follow_redirects, FollowRedirects::None);
+        assert_eq!(more.ip_version, IpVersion::V6);
+        let patterns: Vec<&str> =
+            more.expected_headers.iter().map(|h| h.pattern.source()).collect();
+        assert_eq!(patterns, ["y=z", "x"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_option_without_the_value() {
+        for (args, expected) in [
+            (typed(&["retry_pause"]), "--set: must be KEY=VALUE"),
+            (typed(&["colour=hunter2"]), "--set colour: is no setting of a site; these are: user"),
+            (typed(&["retry_pause=hunter2"]), "--set retry_pause: must be seconds from 0 to 60"),
+            (
+                CheckArgs { headers: vec!["hunter2".to_owned()], ..typed(&[]) },
+                "--header: must be 'Name: value'",
+            ),
+            (
+                CheckArgs { max_redirects: Some("31".to_owned()), ..typed(&[]) },
+                "--max-redirects: must be a whole number from 0 to 30",
+            ),
+        ] {
+            let problem = problem(&args);
+            assert!(problem.contains(expected) && !problem.contains("hunter2"), "{problem}");
+        }
+    }
+}

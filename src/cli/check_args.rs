@@ -79,9 +79,8 @@ impl CheckArgs {
         };
         for text in &self.headers {
             // The text isn't shown: many headers are secrets.
-            let (name, value) = text
-                .split_once(':')
-                .ok_or_else(|| usage("--header", "must be 'Name: value'".to_owned()))?;
+            let (name, value) =
+                text.split_once(':').ok_or_else(|| usage("--header", "must be 'Name: value'"))?;
             spec.headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
         let flag = |flag: bool, value: &str| flag.then(|| value.to_owned());
@@ -97,22 +96,22 @@ impl CheckArgs {
             ("--proxy", "proxy", self.proxy.clone()),
         ] {
             if let Some(value) = value {
-                set(&mut spec, key, &value).map_err(|problem| usage(option, problem))?;
+                set(&mut spec, key, &value).map_err(|problem| usage(option, &problem))?;
             }
         }
         for text in &self.settings {
-            let (key, value) = text.split_once('=').ok_or_else(|| {
-                usage("--set", "must be KEY=VALUE, such as retry_pause=0.5".to_owned())
-            })?;
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| usage("--set", "must be KEY=VALUE, such as retry_pause=0.5"))?;
             let key = key.trim();
             set(&mut spec, key, value)
-                .map_err(|problem| usage(&format!("--set {key}"), problem))?;
+                .map_err(|problem| usage(&format!("--set {key}"), &problem))?;
         }
         Ok(spec)
     }
 }
 
-fn usage(option: &str, problem: String) -> Exit {
+fn usage(option: &str, problem: &str) -> Exit {
     Exit::Usage(format!("webmon check: {option}: {problem}"))
 }
 

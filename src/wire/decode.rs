@@ -137,7 +137,7 @@ fn check(message: Message<'_>) -> Result<Check<'_>, DecodeError> {
         outcome: outcome(&required("outcome", message.outcome)?)?,
         failure: optional(message.failure, failure)?,
         response_time: seconds("response_time", message.response_time)?,
-        phases: phases(message.phases.flatten().unwrap_or_default())?,
+        phases: phases(&message.phases.flatten().unwrap_or_default())?,
         http_status: optional(message.http_status, |n| number("http_status", n, 100..=999))?,
         http_version: optional(message.http_version, |t| {
             text("http_version", t, 1..=HTTP_VERSION_MAX)
@@ -152,7 +152,7 @@ fn check(message: Message<'_>) -> Result<Check<'_>, DecodeError> {
         remote_address: optional(message.remote_address, |t| {
             text("remote_address", t, 1..=ADDRESS_MAX)
         })?,
-        last_hop: optional(message.last_hop, last_hop)?,
+        last_hop: optional(message.last_hop, |hop| last_hop(&hop))?,
         tries: optional(message.tries, |n| number("tries", n, 1..=u8::MAX))?,
         unreachable_self: message.unreachable_self.flatten().unwrap_or_default(),
     };
@@ -275,7 +275,7 @@ fn failure(message: FailureMessage<'_>) -> Result<Failure<'_>, DecodeError> {
     Ok(Failure { kind, detail: text("failure.detail", detail, 0..=DETAIL_MAX)? })
 }
 
-fn phases(message: PhasesMessage<'_>) -> Result<Phases, DecodeError> {
+fn phases(message: &PhasesMessage<'_>) -> Result<Phases, DecodeError> {
     Ok(Phases {
         resolve: seconds("phases.resolve", message.resolve)?,
         connect: seconds("phases.connect", message.connect)?,
@@ -285,7 +285,7 @@ fn phases(message: PhasesMessage<'_>) -> Result<Phases, DecodeError> {
     })
 }
 
-fn last_hop(message: LastHopMessage<'_>) -> Result<Phases, DecodeError> {
+fn last_hop(message: &LastHopMessage<'_>) -> Result<Phases, DecodeError> {
     Ok(Phases {
         resolve: seconds("last_hop.resolve", message.resolve)?,
         connect: seconds("last_hop.connect", message.connect)?,

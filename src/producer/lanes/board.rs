@@ -39,8 +39,19 @@ pub(super) enum Next {
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
 struct After {
-    wakes: Vec<Handed>,
+    /// Almost always the only one: no allocation per check.
+    wake: Option<Handed>,
+    more: Vec<Handed>,
     unstarted: Vec<Unstarted>,
+}
+
+impl After {
+    fn wake(&mut self, handed: Handed) {
+        match self.wake {
+            None => self.wake = Some(handed),
+            Some(_) => self.more.push(handed),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -96,8 +107,8 @@ impl Board {
 
     /// Wakes whom `after` says; what won't be checked is the answer.
     fn finish(&self, after: After) -> Vec<Unstarted> {
-        let After { wakes, mut unstarted } = after;
-        for handed in wakes {
+        let After { wake, more, mut unstarted } = after;
+        for handed in wake.into_iter().chain(more) {
             let seat = handed.seat.0.clone();
             // A worker outlives its seat; if it ever did not, its job goes to another.
             if let Err(SendError(Handed { mut job, .. })) = seat.send(handed) {
@@ -345,7 +356,7 @@ impl State {
             self.park(job, address, after);
         } else if let Some((lane, seat)) = self.idle_for(job.standing) {
             let job = self.begin(job, lane);
-            after.wakes.push(Handed { job, seat });
+            after.wake(Handed { job, seat });
         } else {
             let (waiting, limit, full) = self.room(job.standing);
             if waiting < limit {
@@ -378,7 +389,7 @@ impl State {
         match self.idle_for(job.standing) {
             Some((lane, seat)) => {
                 let job = self.begin(job, lane);
-                after.wakes.push(Handed { job, seat });
+                after.wake(Handed { job, seat });
             }
             None => {
                 self.queue(job.standing).push_front(job);

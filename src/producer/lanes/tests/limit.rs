@@ -50,6 +50,8 @@ impl Server {
 struct Probing {
     prober: Prober,
     records: Mutex<Records>,
+    /// Jobs that a worker took up.
+    taken: AtomicUsize,
 }
 
 impl Probing {
@@ -70,7 +72,7 @@ impl Probing {
         };
         let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };
         let prober = Prober::with_parts(options, parts).unwrap();
-        Arc::new(Self { prober, records: Mutex::default() })
+        Arc::new(Self { prober, records: Mutex::default(), taken: AtomicUsize::new(0) })
     }
 
     fn wait_for(&self, sites: usize) -> Records {
@@ -89,6 +91,7 @@ impl Work for Probing {
         scheduled_at: Timestamp,
         gate: Option<Arc<dyn Gate>>,
     ) -> Result<Check<'static>, IpAddr> {
+        self.taken.fetch_add(1, Ordering::SeqCst);
         match gate {
             None => Ok(self.prober.check(target, scheduled_at)),
             Some(gate) => self.prober.check_through(target, scheduled_at, gate),
@@ -169,6 +172,27 @@ fn a_full_address_holds_no_worker() {
     let records = work.wait_for(10);
     assert!(records.values().all(|of_site| of_site[0].0 == Outcome::Up), "{records:?}");
     assert_eq!(server.most.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_site_seen_once_waits_without_a_worker() {
+    let (server, work) = (Server::default(), Probing::new());
+    let held = server.listen("127.0.0.1", CAP * 2);
+    let free = server.listen("127.0.0.1", Duration::ZERO);
+    let bench = Bench::start(2, 1, Some(1), &work);
+    let site = Arc::new(Entry::new(target(1, &format!("http://{free}/")), false));
+    bench.submit(&site);
+    work.wait_for(1);
+    bench.wait_for_idle(2, 1);
+    bench.submit(&Arc::new(Entry::new(target(2, &format!("http://{held}/")), false)));
+    until("the other holds the address", || match server.now.load(Ordering::SeqCst) {
+        1 => Ok(()),
+        now => Err(now),
+    });
+    bench.submit(&site);
+    bench.wait_for_idle(1, 1);
+    assert_eq!(bench.lanes.0.waiting(), (0, 1));
+    assert_eq!(work.taken.load(Ordering::SeqCst), 2, "no worker had to find out");
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn run(per_address: Option<usize>, stops: bool) {
     let work = Arc::new(Busy::default());
     let bench = Bench::start(4, 3, per_address, &work);
     let entries: Vec<Arc<Entry>> = (0..SITES).map(untried).collect();
+    let end = now().mono + CAP;
     std::thread::scope(|scope| {
         for submitter in 0..SUBMITTERS {
             let (bench, entries, work) = (&bench, &entries, &work);
@@ -82,6 +83,7 @@ fn run(per_address: Option<usize>, stops: bool) {
                 for number in 0..JOBS {
                     // Every other time the queues run over.
                     while number / 500 % 2 == 0 && waiting(bench) > 100 {
+                        assert!(now().mono < end, "nothing moves");
                         std::thread::yield_now();
                     }
                     let entry = &entries[(number * 17 + submitter * 101) % entries.len()];

@@ -160,6 +160,7 @@ pub(super) fn lone_producer(settings: &Settings) -> ProducerOptions {
         },
         threads: producer.threads,
         slow_threads: producer.slow_threads,
+        per_address: producer.per_address,
         defaults: settings.monitoring.defaults(),
         websites: settings.websites.clone(),
         sharing: None,

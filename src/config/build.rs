@@ -137,6 +137,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
         producer: Producer {
             threads: r.number("producer.threads"),
             slow_threads: r.number("producer.slow_threads"),
+            per_address: Some(r.number("producer.per_address")).filter(|limit| *limit > 0),
             spool: SpoolSettings {
                 dir: path("producer.spool.dir").unwrap_or_default(),
                 max_bytes: r.number("producer.spool.max_bytes"),

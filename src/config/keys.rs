@@ -208,6 +208,7 @@ static KEYS: &[Key] = &[
 
     key("producer.threads", whole(1, 1024, "threads"), "32", "checks under way at once, 1 to 1024"),
     key("producer.slow_threads", whole(1, 1024, "threads"), "32", "the same for slow sites, which never wait with the others, 1 to 1024"),
+    key("producer.per_address", whole(0, 100_000, "checks"), "0", "checks at once to one address; 0: no limit"),
     key("producer.spool.dir", Kind::Directory, "./data/spool", "directory for results that Kafka did not take yet; one per producer"),
     key("producer.spool.max_bytes", Kind::Size { min: 64 * KIB, max: 16 * TIB }, "1GiB", "most room of the spool; then new results are lost and counted, 64KiB to 16TiB"),
     key("producer.spool.sync", Kind::Flag, "true", "whether results are safe against a power failure too, at the cost of a disk flush each 50 ms"),

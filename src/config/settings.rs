@@ -204,6 +204,8 @@ pub struct Producer {
     pub threads: usize,
     /// The same for slow sites.
     pub slow_threads: usize,
+    /// Checks at once to one address; `None`: no limit.
+    pub per_address: Option<usize>,
     /// Results that Kafka did not take yet.
     pub spool: SpoolSettings,
     /// Address of metrics and health.

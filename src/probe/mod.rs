@@ -15,6 +15,7 @@ mod body;
 mod buffers;
 mod cookies;
 mod failure;
+mod gate;
 mod guard;
 mod judge;
 mod request;
@@ -43,6 +44,7 @@ use request::Step;
 use resolver::Resolver;
 use timings::Bodies;
 
+pub use gate::Gate;
 pub use resolver::Lookup;
 pub use target::Target;
 

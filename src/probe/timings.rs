@@ -10,13 +10,15 @@
 //! - Nothing here is kept from one check to the next but the buffers.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::{Failure, FailureKind, Phases, seconds};
 use crate::runtime::now;
 
 use super::buffers::Buffers;
+use super::gate::Gate;
 
 /// Sets of buffers kept per thread: a redirect opens the next connection when the last is gone.
 const BUFFERS_KEPT: usize = 1;
@@ -138,6 +140,10 @@ pub(super) struct Context {
     pub(super) certificate_end: Option<i64>,
     /// The certificate that was refused names itself as its issuer.
     pub(super) self_signed: bool,
+    /// Asked before each dial; set around the check.
+    pub(super) gate: Option<Arc<dyn Gate>>,
+    /// Where the gate refused the first connection: the check counts as not begun.
+    pub(super) refused_at: Option<IpAddr>,
     /// For tests: where to panic.
     #[cfg(test)]
     pub(super) panic_in: Option<Phase>,
@@ -171,6 +177,8 @@ thread_local! {
             remote: None,
             certificate_end: None,
             self_signed: false,
+            gate: None,
+            refused_at: None,
             #[cfg(test)]
             panic_in: None,
             buffers: Vec::new(),

@@ -23,11 +23,11 @@ use crate::runtime::now;
 
 use super::buffers::Buffers;
 use super::failure::{fault, from_socket, from_tls};
-use super::guard;
 use super::resolver::{LookupError, Resolver};
 use super::socket::{Socket, is_own_trouble};
 use super::timings;
 use super::tls::{Tls, TlsError};
+use super::{gate, guard};
 
 /// Largest head of an answer, in bytes.
 pub(super) const HEAD_MAX: usize = 64 << 10;
@@ -152,7 +152,7 @@ impl Connector {
     /// Connects to the first of `addresses` that can be reached, past those that may not be.
     fn dial(&self, addresses: &[SocketAddr]) -> Result<(Socket, SocketAddr), Failure<'static>> {
         let mut refused = None;
-        let allowed: Vec<&SocketAddr> = addresses
+        let mut allowed: Vec<&SocketAddr> = addresses
             .iter()
             .filter(|address| {
                 let refusal = guard::refusal(address.ip(), self.allow_private_addresses);
@@ -170,8 +170,10 @@ impl Connector {
         if !allowed.is_empty() {
             timings::with(timings::Context::connecting);
         }
+        gate::sort(&mut allowed);
         let mut has_real_failure = false;
         for (index, address) in allowed.iter().enumerate() {
+            gate::pass(address.ip())?;
             let start = now().mono;
             // Half of what is left, so that one dead address can't take all the time.
             let limit = match allowed.len() - index {

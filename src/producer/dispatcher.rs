@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::Timestamp;
 
-use super::lanes::{Entry, Lanes};
+use super::lanes::{Entry, Lanes, SlowSites};
 use super::recorder::Recorder;
 use crate::probe::Target;
 use crate::runtime::{Moment, Stop, Threads, now};
@@ -32,6 +32,7 @@ pub(super) struct Changes {
 pub(super) fn start(
     lanes: Lanes,
     recorder: Recorder,
+    slow_sites: SlowSites,
     stop: &Stop,
     threads: &mut Threads,
 ) -> std::io::Result<Sender<Changes>> {
@@ -39,7 +40,8 @@ pub(super) fn start(
     let stop = stop.clone();
     threads.spawn("dispatcher", move || {
         let schedule = Schedule::new(reading(now()));
-        Dispatcher { lanes, recorder, schedule, entries: HashMap::new() }.run(&changes, &stop);
+        let entries = HashMap::new();
+        Dispatcher { lanes, recorder, slow_sites, schedule, entries }.run(&changes, &stop);
     })?;
     Ok(sender)
 }
@@ -54,6 +56,7 @@ fn reading(moment: Moment) -> Reading {
 struct Dispatcher {
     lanes: Lanes,
     recorder: Recorder,
+    slow_sites: SlowSites,
     schedule: Schedule,
     entries: HashMap<i64, Arc<Entry>>,
 }
@@ -81,7 +84,7 @@ impl Dispatcher {
         let at = reading(now());
         self.schedule.advance(at, out);
         self.hand_out(out);
-        self.lanes.measure();
+        self.slow_sites.keep_at(Duration::from_millis(at.mono_ms));
         at
     }
 
@@ -100,8 +103,8 @@ impl Dispatcher {
         for due in &out.due {
             let Some(entry) = self.entries.get(&due.website_id) else { continue };
             let Ok(scheduled_at) = Timestamp::from_millisecond(due.scheduled_ms) else { continue };
-            if let Err(reason) = self.lanes.submit(entry, scheduled_at) {
-                self.recorder.record(&entry.missed(scheduled_at, reason));
+            if let Err(unstarted) = self.lanes.submit(entry, scheduled_at) {
+                self.recorder.record(&unstarted.missed());
             }
         }
     }
@@ -117,11 +120,16 @@ impl Dispatcher {
         for website_id in changes.gone {
             self.schedule.remove(website_id);
             self.entries.remove(&website_id);
+            self.slow_sites.set(website_id, false);
         }
         for target in changes.set {
             let (website_id, interval) = (target.website_id(), target.interval());
             self.schedule.insert(website_id, target.identity(), interval, at);
-            self.entries.insert(website_id, Arc::new(Entry::new(target)));
+            let entry = match self.entries.get(&website_id) {
+                Some(before) => before.changed(target),
+                None => Entry::new(target, self.slow_sites.contains(website_id)),
+            };
+            self.entries.insert(website_id, Arc::new(entry));
         }
         metrics().sites.set(self.entries.len() as i64);
     }

@@ -22,7 +22,7 @@ mod sites;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::lanes::{Lanes, Running};
+use self::lanes::{LaneOptions, Lanes, Live, Running, SlowSites, Work};
 use self::recorder::Recorder;
 use crate::kafka::{GroupOptions, KafkaError, KafkaOptions};
 use crate::probe::{ProbeError, ProbeOptions, Prober};
@@ -55,6 +55,8 @@ pub struct ProducerOptions {
     pub threads: usize,
     /// Workers of the slow lane.
     pub slow_threads: usize,
+    /// Checks that may be under way to one address at once; `None`: no limit.
+    pub per_address: Option<usize>,
     /// For sites without interval or timeout of their own.
     pub defaults: SiteDefaults,
     /// Sites of the configuration, put into the table when absent by name.
@@ -86,6 +88,7 @@ pub struct Producer {
     spool: Spool,
     recorder: Recorder,
     running: Running,
+    slow_sites: SlowSites,
 }
 
 /// Why a producer could not be started.
@@ -137,8 +140,10 @@ impl Producer {
 
         let spool = Spool::open(options.spool, &mut keeping).map_err(ProducerError::Spool)?;
         let region = options.probe.region.clone();
-        let prober = Arc::new(Prober::new(options.probe).map_err(ProducerError::Probe)?);
+        let prober = Prober::new(options.probe).map_err(ProducerError::Probe)?;
         let recorder = Recorder::new(spool.clone());
+        let work: Arc<dyn Work> = Arc::new(Live { prober, recorder: recorder.clone() });
+        let slow_sites = SlowSites::load(spool.clone());
         let ownership = Ownership::all();
 
         publishing::start(spool.clone(), delivery, &drained, &mut publishing)
@@ -147,17 +152,16 @@ impl Producer {
             ownership::start(with, ownership.clone(), stop, &mut sharing)
                 .map_err(ProducerError::Group)?;
         }
-        let (lanes, running) = Lanes::start(
-            options.threads,
-            options.slow_threads,
-            &prober,
-            &recorder,
-            stop,
-            &mut checking,
-        )
-        .map_err(ProducerError::Thread)?;
-        let changes = dispatcher::start(lanes, recorder.clone(), stop, &mut checking)
+        let wanted = LaneOptions {
+            fast: options.threads,
+            slow: options.slow_threads,
+            per_address: options.per_address,
+        };
+        let (lanes, running) = Lanes::start(wanted, &work, &slow_sites, stop, &mut checking)
             .map_err(ProducerError::Thread)?;
+        let changes =
+            dispatcher::start(lanes, recorder.clone(), slow_sites.clone(), stop, &mut checking)
+                .map_err(ProducerError::Thread)?;
         let sites = sites::Sites::new(
             store,
             spool.clone(),
@@ -180,6 +184,7 @@ impl Producer {
             spool,
             recorder,
             running,
+            slow_sites,
         })
     }
 
@@ -188,7 +193,7 @@ impl Producer {
     /// 1. no more due times, and the group is left, so that other producers take over at once:
     ///    the dispatcher and the member end with the stop itself;
     /// 2. running checks get [`GRACE`]; what waits for a worker is recorded as missed, and so is
-    ///    what is still running then;
+    ///    what is still running then; the list of slow sites is put into the spool;
     /// 3. the spool commits what it holds;
     /// 4. the publisher delivers what the bus takes now; the rest stays in the spool.
     pub fn run_until_stopped(self) {
@@ -198,6 +203,7 @@ impl Producer {
             let checks = self.running.abandon(&self.recorder);
             log::warn!(checks, threads = late.join(","); "checks did not end in time");
         }
+        self.slow_sites.keep_now();
         if !self.spool.flush(CLOSING) {
             log::error!("spool could not commit its last results");
         }

@@ -26,6 +26,7 @@ fn defaults_without_any_source() {
     assert_eq!(settings.monitoring.max_body, 1 << 20);
     assert!(settings.monitoring.user_agent.starts_with("webmon/"));
     assert_eq!((settings.producer.threads, settings.producer.slow_threads), (32, 32));
+    assert_eq!(settings.producer.per_address, None);
     assert_eq!(settings.producer.spool.max_bytes, 1 << 30);
     assert_eq!((settings.consumer.threads, settings.consumer.batch), (4, 5000));
     assert_eq!(settings.consumer.sinks, [Sink::Postgres]);

@@ -12,5 +12,5 @@ mod request;
 
 pub use health::{Health, health};
 pub use metrics::{
-    ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, Metrics, metrics,
+    ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, Counter, Metrics, metrics,
 };

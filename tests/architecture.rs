@@ -95,7 +95,7 @@ const IMPURE: [&str; 17] = [
 ];
 
 /// Libraries, and the only rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 17] = [
+const LIBRARIES: [(&str, &[&str]); 18] = [
     ("postgres", &["store"]),
     ("postgres_types", &["store"]),
     ("tokio_postgres", &["store"]),
@@ -104,6 +104,7 @@ const LIBRARIES: [(&str, &[&str]); 17] = [
     ("r2d2_postgres", &["store"]),
     ("kafka", &["kafka"]),
     ("kafka_protocol", &["kafka"]),
+    ("zstd", &["kafka"]),
     ("ureq", &["probe"]),
     // Each of the three has its own connections and trust.
     ("rustls", &["probe", "store", "kafka"]),

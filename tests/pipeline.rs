@@ -408,6 +408,8 @@ fn one_process_through_kafka() {
     all.stop();
     // What the consumer did not get to before its stop is in the topic.
     let consumer = lab.start("consumer", &[]);
+    // Nothing may be left, and it has to be up before it can stop in order.
+    assert_eq!(consumer.get("/livez").0, 200);
     lab.wait_for_every_check(&web);
     consumer.stop();
 }

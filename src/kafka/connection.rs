@@ -86,11 +86,6 @@ impl Broker {
         Ok(answer)
     }
 
-    /// Drops the connection; the next call makes a new one.
-    pub(super) fn disconnect(&mut self) {
-        self.client = None;
-    }
-
     fn idle(&self) -> Duration {
         runtime::now().mono.saturating_sub(self.last_used)
     }

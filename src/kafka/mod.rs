@@ -12,6 +12,7 @@
 //!   the caller to say.
 
 mod assignor;
+mod batch;
 mod cluster;
 mod commits;
 mod connection;

@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use kafka::client::{KafkaClient, ProduceMessage, RequiredAcks};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
 
+use super::batch::Encoder;
 use super::cluster::{Cluster, UNKNOWN_TOPIC};
-use super::connection::DATA_TIMEOUT;
+use super::connection::{DATA_TIMEOUT, text};
 use super::errors::{Verdict, verdict};
 use super::topics::{TopicSpec, ensure_in};
 use super::{KafkaError, KafkaOptions, partition_for};
@@ -42,8 +42,15 @@ const RECORD_OVERHEAD: usize = 70;
 /// After this the layout is asked for again: somebody may have added partitions.
 const LAYOUT_AGE: Duration = Duration::from_secs(60);
 
-/// The code of a leader that moved.
-const NOT_LEADER: i16 = 6;
+/// The newest version of the request that names topics by name and not by id; Kafka 2.4 has it.
+const VERSION: i16 = 9;
+
+/// In place of a code (it is Kafka's for "unknown"): an answer without a word about a partition,
+/// or without the offset it gave, is no acknowledgement.
+const NO_WORD: i16 = -1;
+
+/// Acknowledged by all replicas that are in sync.
+const ACKS_ALL: i16 = -1;
 
 /// One record to publish.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +93,7 @@ impl std::error::Error for PublishError {}
 #[derive(Debug)]
 pub struct Publisher {
     cluster: Cluster,
+    encoder: Encoder,
     topic: TopicSpec,
     layout_asked: Duration,
 }
@@ -133,8 +141,9 @@ impl Publisher {
     /// A publisher for `topic`, which is made when absent. Connects with the first publish.
     #[must_use]
     pub fn new(options: KafkaOptions, topic: TopicSpec) -> Self {
+        let encoder = Encoder::new(options.compression);
         let cluster = Cluster::new(Arc::new(options), DATA_TIMEOUT);
-        Self { cluster, topic, layout_asked: Duration::ZERO }
+        Self { cluster, encoder, topic, layout_asked: Duration::ZERO }
     }
 
     /// Publishes `records` and waits for their acknowledgement, at most some seconds per leader.
@@ -177,7 +186,7 @@ impl Publisher {
         records: &[Record<'_>],
         outcome: &mut Outcome,
     ) -> Result<VecDeque<Batch>, KafkaError> {
-        let now = runtime::now().mono;
+        let now = runtime::mono();
         if now.saturating_sub(self.layout_asked) >= LAYOUT_AGE {
             self.cluster.forget_layout();
             self.layout_asked = now;
@@ -197,13 +206,13 @@ impl Publisher {
                 continue;
             }
             let partition = partition_for(record.key, partitions);
-            let Some(leader) = layout.get(&partition).cloned().flatten() else {
+            let Some(Some(leader)) = layout.get(&partition) else {
                 outcome.fail([index], KafkaError::NoLeader { topic: self.topic.name.clone() });
                 continue;
             };
-            let batch = open.entry(partition).or_insert_with(|| new_batch(partition, &leader));
+            let batch = open.entry(partition).or_insert_with(|| new_batch(partition, leader));
             if !batch.records.is_empty() && batch.bytes + bytes > BATCH_BYTES {
-                queue.push_back(std::mem::replace(batch, new_batch(partition, &leader)));
+                queue.push_back(std::mem::replace(batch, new_batch(partition, leader)));
             }
             batch.records.push(index);
             batch.bytes += bytes;
@@ -222,17 +231,29 @@ impl Publisher {
         wave: &[Batch],
         records: &[Record<'_>],
     ) -> Result<BTreeMap<i32, i16>, KafkaError> {
-        let bytes = |data: &[u8]| Bytes::copy_from_slice(data);
-        let mut payload: Vec<(i32, Vec<(Bytes, Bytes)>)> = Vec::with_capacity(wave.len());
+        let timestamp_ms = runtime::wall().as_millisecond();
+        let mut partitions = Vec::with_capacity(wave.len());
         for batch in wave {
-            let records = batch.records.iter().filter_map(|index| records.get(*index));
-            let records = records.map(|record| (bytes(record.key), bytes(record.value)));
-            payload.push((batch.partition, records.collect()));
+            let records = batch.records.iter().filter_map(|index| records.get(*index)).copied();
+            partitions.push(
+                PartitionProduceData::default()
+                    .with_index(batch.partition)
+                    .with_records(Some(self.encoder.encode(records, timestamp_ms)?)),
+            );
         }
-        let (server, topic) = (leader.to_owned(), self.topic.name.clone());
-        self.cluster
-            .broker(leader)
-            .call("produce", move |client| produce(client, &server, &topic, &payload))
+        let request = ProduceRequest::default()
+            .with_acks(ACKS_ALL)
+            .with_timeout_ms(i32::try_from(ACK_LIMIT.as_millis()).unwrap_or(i32::MAX))
+            .with_topic_data(vec![
+                TopicProduceData::default()
+                    .with_name(TopicName(text(&self.topic.name)))
+                    .with_partition_data(partitions),
+            ]);
+        let answer: ProduceResponse =
+            self.cluster.broker(leader).request("produce", ApiKey::Produce, VERSION, request)?;
+        let partitions = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        let code = |code, offset| if code == 0 && offset < 0 { NO_WORD } else { code };
+        Ok(partitions.map(|p| (p.index, code(p.error_code, p.base_offset))).collect())
     }
 
     /// Reads the answers to one wave.
@@ -244,8 +265,7 @@ impl Publisher {
         outcome: &mut Outcome,
     ) {
         for mut batch in wave {
-            // No word about a partition is no acknowledgement.
-            let code = answers.get(&batch.partition).copied().unwrap_or(-1);
+            let code = answers.get(&batch.partition).copied().unwrap_or(NO_WORD);
             if code == 0 {
                 continue;
             }
@@ -268,8 +288,6 @@ impl Publisher {
                 | Verdict::OutOfRange
                 | Verdict::Permanent => {
                     self.cluster.forget_layout();
-                    // Its client keeps a layout of its own.
-                    self.cluster.broker(&batch.leader).disconnect();
                     outcome.fail(batch.records, KafkaError::Refused { operation: "produce", code });
                 }
             }
@@ -296,55 +314,6 @@ fn next_wave(queue: &mut VecDeque<Batch>, leader: &str) -> Vec<Batch> {
     }
     *queue = rest;
     wave
-}
-
-/// Runs on the client's thread.
-fn produce(
-    client: &mut KafkaClient,
-    server: &str,
-    topic: &str,
-    payload: &[(i32, Vec<(Bytes, Bytes)>)],
-) -> kafka::Result<BTreeMap<i32, i16>> {
-    if !client.topics().contains(topic) {
-        // `load_metadata` hides the cause of a failure, a raw request tells it.
-        client.send_raw_protocol_request::<_, ApiVersionsResponse>(
-            ApiKey::ApiVersions as i16,
-            0,
-            &ApiVersionsRequest::default(),
-        )?;
-        client.load_metadata(&[topic])?;
-    }
-    let mut codes = BTreeMap::new();
-    let mut messages = Vec::new();
-    for (partition, records) in payload {
-        // The library would connect to whom it takes for the leader; ours alone is asked here.
-        let leader = client
-            .topics()
-            .partitions(topic)
-            .and_then(|partitions| partitions.partition(*partition))
-            .and_then(|partition| partition.leader().map(|leader| leader.host().to_owned()));
-        if leader.as_deref() != Some(server) {
-            codes.insert(*partition, NOT_LEADER);
-            continue;
-        }
-        messages.extend(records.iter().map(|(key, value)| ProduceMessage {
-            key: Some(key),
-            value: Some(value),
-            headers: &[],
-            topic,
-            partition: *partition,
-        }));
-    }
-    if messages.is_empty() {
-        return Ok(codes);
-    }
-    for answer in client.produce_messages(RequiredAcks::All, ACK_LIMIT, &messages)? {
-        for partition in answer.partition_confirms {
-            let code = partition.offset.map_or_else(|code| code as i16, |_| 0);
-            codes.insert(partition.partition, code);
-        }
-    }
-    Ok(codes)
 }
 
 #[cfg(test)]

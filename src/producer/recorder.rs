@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::check::{Check, Outcome};
 use crate::spool::Spool;
-use crate::telemetry::{ByFailure, ByOutcome, metrics};
+use crate::telemetry::{ByFailure, ByOutcome, Counter, metrics};
 use crate::wire;
 
 /// Bytes of the key in front of each record's message: the site's id, big-endian.
@@ -22,16 +22,32 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub(super) struct Recorder {
     spool: Spool,
+    // Looked up once: a family hashes its label and takes its lock each time.
+    up: Counter,
+    down: Counter,
+    missed: Counter,
 }
 
 impl Recorder {
     pub(super) fn new(spool: Spool) -> Self {
-        Self { spool }
+        let checks = |outcome: Outcome| {
+            metrics().checks.get_or_create(&ByOutcome { outcome: outcome.as_str() }).clone()
+        };
+        Self {
+            spool,
+            up: checks(Outcome::Up),
+            down: checks(Outcome::Down),
+            missed: checks(Outcome::Missed),
+        }
     }
 
     pub(super) fn record(&self, check: &Check<'_>) {
         let metrics = metrics();
-        metrics.checks.get_or_create(&ByOutcome { outcome: check.outcome.as_str() }).inc();
+        match check.outcome {
+            Outcome::Up => self.up.inc(),
+            Outcome::Down => self.down.inc(),
+            Outcome::Missed => self.missed.inc(),
+        };
         if let (Outcome::Down, Some(failure)) = (check.outcome, &check.failure) {
             metrics.failures.get_or_create(&ByFailure { kind: failure.kind.as_str() }).inc();
         }

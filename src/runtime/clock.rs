@@ -19,18 +19,32 @@ pub struct Moment {
 
 /// One reading of the operating system's clocks.
 #[must_use]
-// The one place where the clocks are read; everywhere else clippy.toml refuses it.
-#[allow(clippy::disallowed_methods)]
 pub fn now() -> Moment {
+    let mono = mono();
+    Moment { wall: wall(), mono }
+}
+
+/// The monotonic clock alone, as in [`Moment::mono`]: for waiting and for durations.
+#[must_use]
+// With `wall` the one place where the clocks are read; everywhere else clippy.toml refuses it.
+#[allow(clippy::disallowed_methods)]
+pub fn mono() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
-    let mono = START.get_or_init(Instant::now).elapsed();
-    let wall = SystemTime::now()
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// The wall clock alone, as in [`Moment::wall`]: for what is written down.
+#[must_use]
+#[allow(clippy::disallowed_methods)]
+pub fn wall() -> Timestamp {
+    SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()
-        .and_then(|since| i128::try_from(since.as_nanos()).ok())
-        .and_then(|ns| Timestamp::from_nanosecond(ns).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    Moment { wall, mono }
+        // Nanoseconds below a second fit; from seconds and nanoseconds costs a fraction of the
+        // way over 128 bits.
+        .map(|since| (since.as_secs(), since.subsec_nanos() as i32))
+        .and_then(|(s, ns)| Timestamp::new(i64::try_from(s).ok()?, ns).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! - No thread of the program is started but through [`Threads`] or [`BoundedCall`]: each has a
 //!   name, each is joined or counted as left behind.
 //! - Nobody sleeps but in [`Stop::wait`], so that a stop is never later than the work under way.
-//! - [`now`] is the only reader of the wall clock and of the monotonic clock.
+//! - [`now`], [`mono`] and [`wall`] are the only readers of the clocks.
 
 mod backoff;
 mod bounded;
@@ -16,7 +16,7 @@ mod threads;
 
 pub use backoff::Backoff;
 pub use bounded::{BoundedCall, CallError, LEFT_BEHIND_MAX, left_behind};
-pub use clock::{Moment, now};
+pub use clock::{Moment, mono, now, wall};
 pub use signals::stop_on_signals;
 pub use stop::Stop;
 pub use threads::Threads;

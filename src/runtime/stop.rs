@@ -1,9 +1,10 @@
 //! The token that ends a daemon.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// Uninhabited: a stop is the channel's end, never a message on it.
 #[derive(Debug)]
@@ -12,11 +13,19 @@ pub enum Never {}
 /// A request to stop, shared by all threads of a daemon. Clones are the same token.
 ///
 /// A stop is a disconnected channel, so a thread can wait for work and for the stop in one
-/// `select!` (see [`Stop::channel`]) and nobody has to poll a flag.
+/// `select!` (see [`Stop::channel`]) and nobody has to poll a flag. The flag beside it is for
+/// those who only look: each look at a channel takes its lock, and workers look with every check.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    open: Arc<Mutex<Option<Sender<Never>>>>,
+    shared: Arc<Shared>,
     done: Receiver<Never>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Set before the channel ends: whoever saw its end sees the flag as well.
+    requested: AtomicBool,
+    open: Mutex<Option<Sender<Never>>>,
 }
 
 impl Default for Stop {
@@ -30,18 +39,20 @@ impl Stop {
     #[must_use]
     pub fn new() -> Self {
         let (open, done) = bounded(0);
-        Self { open: Arc::new(Mutex::new(Some(open))), done }
+        let open = Mutex::new(Some(open));
+        Self { shared: Arc::new(Shared { requested: AtomicBool::new(false), open }), done }
     }
 
     /// Asks everyone who holds this token to stop. Asking again changes nothing.
     pub fn request(&self) {
-        drop(self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.requested.store(true, Ordering::Release);
+        drop(self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Whether a stop was asked for.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        matches!(self.done.try_recv(), Err(TryRecvError::Disconnected))
+        self.shared.requested.load(Ordering::Acquire)
     }
 
     /// Waits up to `limit`; `true` as soon as a stop is asked for.

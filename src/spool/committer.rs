@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::file::{Changes, SpoolFile};
 use super::queue::GROUP_MAX;
 use super::shared::Shared;
-use crate::runtime::Backoff;
+use crate::runtime::{Backoff, mono};
 use crate::telemetry::metrics;
 
 /// Waits between tries while the file can't be written.
@@ -76,7 +76,7 @@ impl Committer {
             queue.states.iter().map(|(name, blob)| (name.clone(), blob.clone())).collect();
         queue.seen();
         if self.group.is_empty() {
-            self.group = queue.take();
+            queue.take(&mut self.group);
         }
         drop(queue);
 
@@ -87,12 +87,14 @@ impl Committer {
         if records.is_empty() && states.is_empty() && !behind {
             return Ok(());
         }
+        let cursor = behind.then_some(cursor);
         let changes = Changes { last, records, cursor, states: &states };
+        let begun = mono();
         let removed = self.shared.with_file(|file: &SpoolFile| file.commit(&changes))?;
         metrics().spool_commits.inc();
         // Before anybody hears of the commit: who waits for it then finds the spool well.
         self.shared.works();
-        self.shared.committed(records, cursor, removed, &states);
+        self.shared.committed(&changes, removed, mono().saturating_sub(begun));
         self.forget_tried();
         Ok(())
     }

@@ -43,8 +43,8 @@ pub(super) struct Changes<'a> {
     pub(super) last: u64,
     /// The new records: `last + 1` and following.
     pub(super) records: &'a [Vec<u8>],
-    /// Everything up to here is acknowledged and goes.
-    pub(super) cursor: u64,
+    /// Everything up to here is acknowledged and goes; `None`: nothing new is.
+    pub(super) cursor: Option<u64>,
     /// Named states to be put.
     pub(super) states: &'a [(String, Arc<Vec<u8>>)],
 }
@@ -152,16 +152,20 @@ impl SpoolFile {
                     }
                     end.close()?;
                 }
-                records.retain_in(..=changes.cursor, |_, record| {
-                    removed.records += 1;
-                    removed.bytes += record.len() as u64;
-                    false
-                })?;
+                if let Some(cursor) = changes.cursor {
+                    records.retain_in(..=cursor, |_, record| {
+                        removed.records += 1;
+                        removed.bytes += record.len() as u64;
+                        false
+                    })?;
+                }
             }
-            {
+            // While records only come, the last of them tells the last number given: one table
+            // less to write.
+            if let Some(cursor) = changes.cursor {
                 let mut meta = txn.open_table(META)?;
                 meta.insert(LAST_KEY, changes.last + changes.records.len() as u64)?;
-                meta.insert(CURSOR_KEY, changes.cursor)?;
+                meta.insert(CURSOR_KEY, cursor)?;
             }
             if !changes.states.is_empty() {
                 let mut states = txn.open_table(STATES)?;

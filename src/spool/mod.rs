@@ -29,7 +29,7 @@
 //! | `record` | sequence number, u64 | the record's bytes |
 //! | `state` | name | its bytes |
 //! | `meta` | `format` | 1 |
-//! | | `last` | last sequence number given, u64 |
+//! | | `last` | last sequence number given, u64; a record's own number may be above it |
 //! | | `cursor` | last sequence number acknowledged, u64 |
 //!
 //! Sizes: `max_bytes` is of payload; the file takes up to 2.3 times as much (900 MB of 600-byte
@@ -56,7 +56,7 @@ use redb::backends::FileBackend;
 
 pub use error::SpoolError;
 
-use crate::runtime::{Threads, now};
+use crate::runtime::{Threads, mono};
 use backend::NoSync;
 use committer::Committer;
 use directory::Directory;
@@ -183,7 +183,8 @@ impl Spool {
     }
 
     /// Everything up to `up_to` has arrived and need not be kept. Returns at once: the cursor is
-    /// on the disk, and the records gone, with one of the next commits, at most 100 ms later.
+    /// on the disk, and the records gone, with the next commit of new records, or by itself when
+    /// none came for a second. A spool that is full commits it at once.
     ///
     /// # Errors
     /// [`SpoolError::Closed`].
@@ -192,12 +193,19 @@ impl Spool {
         if queue.finished {
             return Err(SpoolError::Closed);
         }
-        let wake = queue.acknowledge(up_to, now().mono);
+        let wake = queue.acknowledge(up_to, mono());
         drop(queue);
         if wake {
             self.shared.wake_committer();
         }
         Ok(())
+    }
+
+    /// How many committed records there are to read after `after`.
+    #[must_use]
+    pub fn unread(&self, after: u64) -> u64 {
+        let queue = self.shared.lock();
+        queue.file.tail.saturating_sub(after.max(queue.acknowledged))
     }
 
     /// The last acknowledged sequence number.
@@ -226,7 +234,7 @@ impl Spool {
         if queue.close_by.is_some() {
             return Err(SpoolError::Closed);
         }
-        queue.put(name, Arc::new(bytes), now().mono);
+        queue.put(name, Arc::new(bytes), mono());
         drop(queue);
         self.shared.wake_committer();
         Ok(())

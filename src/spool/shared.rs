@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::error::SpoolError;
 use super::fault::Fault;
-use super::file::{Found, Removed, SpoolFile};
+use super::file::{Changes, Found, Removed, SpoolFile};
 use super::queue::{Due, Queue, Refusal};
-use crate::runtime::now;
+use crate::runtime::mono;
 use crate::telemetry::{ByReason, health, metrics};
 
 /// The name in `/readyz`.
@@ -65,7 +65,7 @@ impl Shared {
 
     pub(super) fn append(&self, record: Vec<u8>) -> bool {
         let mut queue = self.lock();
-        let refusal = match queue.push(record, now().mono) {
+        let refusal = match queue.push(record, mono()) {
             Ok(wake) => {
                 show_depth(&queue);
                 drop(queue);
@@ -95,10 +95,10 @@ impl Shared {
 
     /// Waits until `done`, the end of the spool, or `limit`; what `done` says last.
     pub(super) fn wait_until(&self, limit: Duration, done: impl Fn(&Queue) -> bool) -> bool {
-        let end = now().mono.saturating_add(limit);
+        let end = mono().saturating_add(limit);
         let mut queue = self.lock();
         loop {
-            let left = end.saturating_sub(now().mono);
+            let left = end.saturating_sub(mono());
             if done(&queue) || queue.finished || left.is_zero() {
                 return done(&queue);
             }
@@ -137,7 +137,7 @@ impl Shared {
 
     /// Asks the committer to end after its work, at the latest at `close_by`.
     pub(super) fn ask_to_close(&self, limit: Duration) {
-        let by = now().mono.saturating_add(limit);
+        let by = mono().saturating_add(limit);
         self.lock().close_by.get_or_insert(by);
         self.wake_committer();
     }
@@ -148,7 +148,7 @@ impl Shared {
     pub(super) fn wait_for_work(&self) -> bool {
         let mut queue = self.lock();
         loop {
-            let result = match queue.due(now().mono) {
+            let result = match queue.due(mono()) {
                 Due::Now => return true,
                 Due::Idle if queue.close_by.is_some() => return false,
                 Due::Idle => self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
@@ -163,10 +163,10 @@ impl Shared {
 
     /// Waits `delay` before the next try; `false` when the close's time is over.
     pub(super) fn pause(&self, delay: Duration) -> bool {
-        let end = now().mono.saturating_add(delay);
+        let end = mono().saturating_add(delay);
         let mut queue = self.lock();
         loop {
-            let time = now().mono;
+            let time = mono();
             if queue.close_by.is_some_and(|by| by <= time) {
                 return false;
             }
@@ -212,16 +212,12 @@ impl Shared {
         self.progress.notify_all();
     }
 
-    pub(super) fn committed(
-        &self,
-        records: &[Vec<u8>],
-        cursor: u64,
-        removed: Removed,
-        states: &[(String, Arc<Vec<u8>>)],
-    ) {
+    /// `changes` are in the file, which took so long.
+    pub(super) fn committed(&self, changes: &Changes<'_>, removed: Removed, took: Duration) {
         let mut queue = self.lock();
-        queue.committed(records, cursor, removed);
-        for (name, blob) in states {
+        queue.committed(changes.records, changes.cursor, removed);
+        queue.committed_in(took);
+        for (name, blob) in changes.states {
             // A newer one put meanwhile stays for the next commit.
             if queue.states.get(name).is_some_and(|latest| Arc::ptr_eq(latest, blob)) {
                 queue.states.remove(name);

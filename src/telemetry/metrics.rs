@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -111,15 +111,16 @@ pub struct Metrics {
     pub panics: Family<ByDaemonThread, Counter>,
 }
 
-/// A histogram of seconds, 1 ms to about 2 minutes.
+/// A histogram of seconds, half a millisecond to 2 minutes: narrow where lateness has its bounds
+/// (3 ms and 20 ms at the 99th percentile).
 #[derive(Clone, Debug)]
 pub struct Seconds(pub Histogram);
 
 impl Default for Seconds {
     fn default() -> Self {
         Self(Histogram::new([
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-            120.0,
+            0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+            10.0, 30.0, 120.0,
         ]))
     }
 }
@@ -208,10 +209,10 @@ mod tests {
     fn renders_names_with_units() {
         let metrics = Metrics::default();
         metrics.checks.get_or_create(&ByOutcome { outcome: "up" }).inc();
-        metrics.lateness.observe(0.002);
+        metrics.lateness.observe(0.0025);
         let text = metrics.render();
         assert!(text.contains("webmon_checks_total{outcome=\"up\"} 1"), "{text}");
-        assert!(text.contains("webmon_check_lateness_seconds_bucket{le=\"0.0025\"} 1"), "{text}");
+        assert!(text.contains("webmon_check_lateness_seconds_bucket{le=\"0.003\"} 1"), "{text}");
         assert!(text.contains("webmon_spool_bytes 0"), "{text}");
     }
 }

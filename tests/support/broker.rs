@@ -293,14 +293,27 @@ impl OwnBroker {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = fs::read_to_string(self.path("pid")).unwrap();
-        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Freezes the process: its sockets stay open and silent.
+    fn pid(&self) -> Pid {
+        let pid = fs::read_to_string(self.path("pid")).unwrap();
+        Pid::from_raw(pid.trim().parse().unwrap()).unwrap()
+    }
+
+    /// Freezes the process: its sockets stay open and silent. The signal reaches its threads one
+    /// after the other, and one of them could still answer meanwhile.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid().as_raw_nonzero()));
+        let is_stopped = |task: &Path| {
+            let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+            // A thread that ended meanwhile has no state any more.
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
+        };
+        until("the broker is frozen", || {
+            fs::read_dir(&tasks).unwrap().all(|task| is_stopped(&task.unwrap().path()))
+        });
     }
 
     /// Ends a freeze.

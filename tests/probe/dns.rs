@@ -57,7 +57,7 @@ fn a_saturated_resolver_is_our_own_trouble() {
         webmon::runtime::Stop::new().wait_forever();
         Ok(Vec::new())
     });
-    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), ..Default::default() };
     let prober =
         Prober::with_parts(ProbeOptions { resolver_threads: 1, ..options() }, parts).unwrap();
     let quick = |number: usize| webmon::site::Site {
@@ -75,7 +75,7 @@ fn a_saturated_resolver_is_our_own_trouble() {
 #[test]
 fn literal_addresses_need_no_look_up() {
     let lookup: webmon::probe::Lookup = std::sync::Arc::new(|_| panic!("nobody may ask"));
-    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), ..Default::default() };
     let prober = Prober::with_parts(options(), parts).unwrap();
     let server = server();
     check_with(&prober, build(&spec(&server.url())), &up());

@@ -191,12 +191,15 @@ pub(crate) fn options() -> ProbeOptions {
         max_redirects: MAX_REDIRECTS,
         allow_private_addresses: true,
         resolver_threads: 4,
+        connectivity: Vec::new(),
     }
 }
 
 pub(crate) fn prober_with(options: ProbeOptions) -> Prober {
     let extra_roots = vec![super::tls::authority().certificate()];
-    Prober::with_parts(options, ProbeParts { lookup: Some(lookup()), extra_roots }).unwrap()
+    let lookup = Some(lookup());
+    Prober::with_parts(options, ProbeParts { lookup, extra_roots, ..ProbeParts::default() })
+        .unwrap()
 }
 
 /// The prober that most tests share.

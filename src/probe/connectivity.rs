@@ -7,8 +7,8 @@
 //! Invariants:
 //! - One test at a time, for all who ask. It counts for those whose failure it began after: the
 //!   network may have gone in between.
-//! - A test takes at most [`TEST_MAX`]. Who asks while one is under way may have to wait for it
-//!   and for the next: twice that at most.
+//! - A test takes at most [`TEST_MAX`], and begins [`SPACING`] after the last one. Who asks while
+//!   one is under way may have to wait for it and for the next: twice that at most.
 //! - While the network is away, a verdict holds for [`FRESH`]: thousands of failing checks make
 //!   a test every few seconds, not one each.
 //! - The guard does not apply: the operator named these addresses, no site did.
@@ -18,7 +18,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::check::{Check, FailureKind};
-use crate::runtime::now;
+use crate::runtime::{Stop, now};
 use crate::telemetry::metrics;
 
 use super::resolver::{Lookup, Resolver};
@@ -28,6 +28,9 @@ use super::socket::Socket;
 const TEST_MAX: Duration = Duration::from_secs(2);
 /// A verdict that the network is away holds so long.
 const FRESH: Duration = Duration::from_secs(2);
+/// From the begin of one test to that of the next: a few sites that are always down shall not
+/// dial the targets all the time.
+const SPACING: Duration = Duration::from_millis(200);
 /// Most addresses of one target that are dialled.
 const ADDRESSES_MAX: usize = 2;
 
@@ -40,6 +43,7 @@ pub(super) struct Connectivity {
     resolver: Option<Resolver>,
     state: Mutex<State>,
     ended: Condvar,
+    stop: Stop,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,7 @@ impl Connectivity {
     pub(super) fn new(
         targets: Vec<(String, u16)>,
         lookup: &Lookup,
+        stop: Stop,
     ) -> std::io::Result<Option<Self>> {
         if targets.is_empty() {
             return Ok(None);
@@ -83,7 +88,7 @@ impl Connectivity {
             names => Some(Resolver::with_threads(names, lookup)?),
         };
         let state = State { is_running: false, last: None, was_reachable: true };
-        Ok(Some(Self { targets, resolver, state: Mutex::new(state), ended: Condvar::new() }))
+        Ok(Some(Self { targets, resolver, state: Mutex::new(state), ended: Condvar::new(), stop }))
     }
 
     /// Marks `check`, which has just ended, if it failed while the own network was away.
@@ -120,8 +125,11 @@ impl Connectivity {
             state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.is_running = true;
+        let next = state.last.map_or(Duration::ZERO, |last| last.began.saturating_add(SPACING));
         drop(state);
         let running = Running(self);
+        // At a stop nobody waits.
+        let _ = self.stop.wait(next.saturating_sub(now().mono));
         let is_reachable = self.test();
         drop(running);
         is_reachable

@@ -174,8 +174,9 @@ impl Prober {
         let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
         let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
         let agent = transport::agent(resolver, tls, options.allow_private_addresses);
-        let connectivity = Connectivity::new(options.connectivity.clone(), &lookup)
-            .map_err(ProbeError::Resolver)?;
+        let connectivity =
+            Connectivity::new(options.connectivity.clone(), &lookup, parts.stop.clone())
+                .map_err(ProbeError::Resolver)?;
         Ok(Self { agent, headers, options, connectivity, stop: parts.stop })
     }
 

@@ -177,7 +177,28 @@ impl PartialEq for Pattern {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn all_matches_are_those_of_regex(
+            source in proptest::sample::select(
+                vec!["a", "a*", "(a)|b", "(b?)", r"\b", "$", "ab|", "(?:a|b)+?", "(a+)$"],
+            ),
+            text in "[ab é]{0,12}",
+            most in 0..5_usize,
+        ) {
+            let regex = Regex::new(source).unwrap();
+            let group = usize::from(regex.captures_len() > 1);
+            let all = regex.captures_iter(text.as_bytes()).filter_map(|found| found.get(group));
+            let expected: Vec<_> = all.take(most).map(|found| found.range()).collect();
+            let found = Pattern::new(source).unwrap().find_all(text.as_bytes(), most, &mut || false);
+            let is_match = most > 0 && regex.is_match(text.as_bytes());
+            prop_assert_eq!(found, Ok(is_match.then_some(expected)));
+        }
+    }
 
     #[test]
     fn equal_patterns_are_compiled_once() {

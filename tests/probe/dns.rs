@@ -142,7 +142,7 @@ fn refused_connections_are_connect_failures() {
 
 /// Listens on 127.0.0.2:`port` and fills the queue, so that further connections hang; keep what
 /// it gives.
-fn black_hole(port: u16) -> (std::os::fd::OwnedFd, Vec<std::net::TcpStream>) {
+pub(crate) fn black_hole(port: u16) -> (std::os::fd::OwnedFd, Vec<std::net::TcpStream>) {
     use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
     let address = std::net::SocketAddr::from(([127, 0, 0, 2], port));

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use webmon::check::{Check, FailureKind, Outcome};
 use webmon::probe::{Lookup, ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, Threads, now};
-use webmon::site::{Site, SiteDefaults, SiteSpec};
+use webmon::site::{SettingValue, Site, SiteDefaults, SiteSpec};
 
 /// Time of a check that is meant to run out of it.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
@@ -214,6 +214,15 @@ pub(crate) fn spec(url: &str) -> SiteSpec {
 
 pub(crate) fn build(spec: &SiteSpec) -> Site {
     spec.build(7, SiteDefaults { interval: 60, timeout: 20 }).unwrap()
+}
+
+/// Like [`spec`], with these further settings.
+pub(crate) fn spec_with<const N: usize>(url: &str, more: [(&str, SettingValue); N]) -> SiteSpec {
+    let mut spec = spec(url);
+    for (name, value) in more {
+        spec.settings.set(name, value).unwrap();
+    }
+    spec
 }
 
 /// A site that has [`SHORT`] time.

@@ -12,16 +12,16 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
-use regex_automata::nfa::thompson::{Config as NfaConfig, NFA, State};
+use regex_automata::nfa::thompson::{Config as NfaConfig, NFA, State, WhichCaptures};
+use regex_automata::util::prefilter::Prefilter;
 use regex_automata::util::primitives::StateID;
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchKind};
+use regex_automata::util::syntax::{Config as SyntaxConfig, parse_with};
+use regex_automata::{Anchored, Input, MatchKind, Span};
 
-/// States times bytes that may pass without a question whether it is late. At the measured 4 to
-/// 8 ns each this is 16 to 32 ms.
-pub(super) const WORK: usize = 4_000_000;
+/// States times bytes that may pass without a question whether it is late. The worst of many
+/// odd patterns took 20 ns each: 40 ms.
+pub(super) const WORK: usize = 2_000_000;
 /// Steps of the slow way between two questions.
 const STEPS: usize = 4096;
 /// No position.
@@ -43,16 +43,10 @@ pub(super) struct Found {
 
 /// The automaton of `source`, which `regex` has compiled already.
 fn automaton(source: &str, is_reverse: bool) -> Option<NFA> {
-    NFA::compiler()
-        .configure(NfaConfig::new().utf8(false).reverse(is_reverse).which_captures(
-            match is_reverse {
-                true => regex_automata::nfa::thompson::WhichCaptures::None,
-                false => regex_automata::nfa::thompson::WhichCaptures::All,
-            },
-        ))
-        .syntax(syntax::Config::new().utf8(false))
-        .build(source)
-        .ok()
+    let captures = if is_reverse { WhichCaptures::None } else { WhichCaptures::All };
+    let config = NfaConfig::new().utf8(false).reverse(is_reverse).which_captures(captures);
+    let syntax = SyntaxConfig::new().utf8(false);
+    NFA::compiler().configure(config).syntax(syntax).build(source).ok()
 }
 
 /// How many states `source` has: what a step of a search may have to look at.
@@ -74,6 +68,8 @@ struct Dfas {
     reverse: DFA,
     /// What was built of both so far; absent while somebody searches with it.
     caches: Mutex<Option<(Cache, Cache)>>,
+    /// Finds what every match begins with, much faster than the machines.
+    prefix: Option<Prefilter>,
     /// Bytes between two questions.
     stride: usize,
 }
@@ -114,14 +110,22 @@ impl Search {
 
 impl Dfas {
     fn new(nfa: &NFA, source: &str) -> Option<Self> {
-        let config = |kind| DFA::config().match_kind(kind).skip_cache_capacity_check(true);
-        let build = |kind, nfa| DFA::builder().configure(config(kind)).build_from_nfa(nfa).ok();
+        let syntax = parse_with(source, &SyntaxConfig::new().utf8(false)).ok()?;
+        let prefix = Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, &syntax);
+        let has_prefix = prefix.is_some();
+        let build = |kind, nfa| {
+            let config = DFA::config().match_kind(kind).skip_cache_capacity_check(true);
+            // Only where something can be made of it: it costs a look at every step.
+            let config = config.specialize_start_states(has_prefix);
+            DFA::builder().configure(config).build_from_nfa(nfa).ok()
+        };
         let reverse = automaton(source, true)?;
         let stride = (WORK / nfa.states().len().max(1)).clamp(16, STEPS);
         Some(Self {
             forward: build(MatchKind::LeftmostFirst, nfa.clone())?,
             reverse: build(MatchKind::All, reverse)?,
             caches: Mutex::new(None),
+            prefix,
             stride,
         })
     }
@@ -148,33 +152,33 @@ impl Dfas {
         at: usize,
         is_late: IsLate<'_>,
     ) -> Result<Option<Range<usize>>, Late> {
-        let input = Input::new(text).range(at..);
-        let start = self.forward.start_state_forward(forward, &input).map_err(|_| Late)?;
-        let bytes = text[at..].iter().copied().map(Some).chain([None]);
-        let end = self.run(&self.forward, forward, start, bytes, is_late)?;
-        let Some(end) = end.map(|length| at + length) else { return Ok(None) };
-
-        let input = Input::new(text).range(at..end).anchored(Anchored::Yes);
-        let start = self.reverse.start_state_reverse(reverse, &input).map_err(|_| Late)?;
-        let before = at.checked_sub(1).map(|before| text[before]);
-        let bytes = text[at..end].iter().rev().copied().map(Some).chain([before]);
-        let length = self.run(&self.reverse, reverse, start, bytes, is_late)?;
-        Ok(length.map(|length| end - length..end))
+        let Some(end) = self.end(forward, text, at, is_late)? else { return Ok(None) };
+        let begin = self.begin(reverse, text, at..end, is_late)?;
+        Ok(begin.map(|begin| begin..end))
     }
 
-    /// Feeds `bytes`, the last of them what lies behind the text; how many were passed at the
-    /// last match.
-    fn run(
+    /// Where the leftmost match from `at` on ends.
+    fn end(
         &self,
-        dfa: &DFA,
         cache: &mut Cache,
-        mut state: LazyStateID,
-        bytes: impl Iterator<Item = Option<u8>>,
+        text: &[u8],
+        at: usize,
         is_late: IsLate<'_>,
     ) -> Result<Option<usize>, Late> {
+        let dfa = &self.forward;
+        // No call of a machine fails: no byte ends these, and their caches may be filled anew for
+        // ever.
+        let start = |cache: &mut Cache, at: usize| {
+            dfa.start_state_forward(cache, &Input::new(text).range(at..)).map_err(|_| Late)
+        };
+        let mut at = match self.candidate(text, at) {
+            Some(at) => at,
+            None => return Ok(None),
+        };
+        let mut state = start(cache, at)?;
         let mut found = None;
         let mut left = self.stride;
-        for (passed, byte) in bytes.enumerate() {
+        while let Some(byte) = text.get(at) {
             left -= 1;
             if left == 0 {
                 if is_late() {
@@ -182,23 +186,73 @@ impl Dfas {
                 }
                 left = self.stride;
             }
-            // Neither fails: no byte ends these machines, and their caches may be filled anew for
-            // ever.
-            state = match byte {
-                Some(byte) => dfa.next_state(cache, state, byte),
-                None => dfa.next_eoi_state(cache, state),
-            }
-            .map_err(|_| Late)?;
+            state = dfa.next_state(cache, state, *byte).map_err(|_| Late)?;
             if state.is_tagged() {
                 // A machine says so one byte later.
                 if state.is_match() {
-                    found = Some(passed);
+                    found = Some(at);
                 } else if state.is_dead() {
-                    break;
+                    return Ok(found);
+                } else if state.is_start() {
+                    // Nothing has begun: on to where something can.
+                    let Some(next) = self.candidate(text, at + 1) else { return Ok(found) };
+                    if next > at + 1 {
+                        at = next;
+                        state = start(cache, at)?;
+                        continue;
+                    }
+                }
+            }
+            at += 1;
+        }
+        state = dfa.next_eoi_state(cache, state).map_err(|_| Late)?;
+        Ok(if state.is_match() { Some(text.len()) } else { found })
+    }
+
+    /// The first place from `at` on where a match can begin.
+    fn candidate(&self, text: &[u8], at: usize) -> Option<usize> {
+        match &self.prefix {
+            Some(prefix) => prefix.find(text, Span::from(at..text.len())).map(|span| span.start),
+            None => Some(at),
+        }
+    }
+
+    /// Where the longest match that fills the end of `span` begins.
+    fn begin(
+        &self,
+        cache: &mut Cache,
+        text: &[u8],
+        span: Range<usize>,
+        is_late: IsLate<'_>,
+    ) -> Result<Option<usize>, Late> {
+        let dfa = &self.reverse;
+        let input = Input::new(text).range(span.clone()).anchored(Anchored::Yes);
+        let mut state = dfa.start_state_reverse(cache, &input).map_err(|_| Late)?;
+        let mut found = None;
+        let mut left = self.stride;
+        for at in span.clone().rev() {
+            left -= 1;
+            if left == 0 {
+                if is_late() {
+                    return Err(Late);
+                }
+                left = self.stride;
+            }
+            state = dfa.next_state(cache, state, text[at]).map_err(|_| Late)?;
+            if state.is_tagged() {
+                if state.is_match() {
+                    found = Some(at + 1);
+                } else if state.is_dead() {
+                    return Ok(found);
                 }
             }
         }
-        Ok(found)
+        state = match span.start.checked_sub(1) {
+            Some(before) => dfa.next_state(cache, state, text[before]),
+            None => dfa.next_eoi_state(cache, state),
+        }
+        .map_err(|_| Late)?;
+        Ok(if state.is_match() { Some(span.start) } else { found })
     }
 }
 
@@ -367,7 +421,7 @@ mod tests {
         Some(Found { span, group: captures.get(1).map(|group| group.range()) })
     }
 
-    const PATTERNS: [&str; 20] = [
+    const PATTERNS: [&str; 21] = [
         "",
         "a",
         "b|ab",
@@ -385,6 +439,7 @@ mod tests {
         r"(?-u)[^a]",
         "é+",
         r"\w(\w)",
+        "ab+(a?)",
         "(?:(a)|b)*",
         "a{2,3}?b",
         r"(?s).*(b).*",

@@ -11,7 +11,9 @@ use webmon::probe::{ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, now};
 use webmon::site::{SettingValue, SiteSpec};
 
-use super::support::{Server, answer, build, options, prober, prober_with, send, spec_with};
+use super::support::{
+    Server, answer, build, no_tls, options, prober, prober_with, send, spec_with,
+};
 
 /// A server whose first `bad` answers are a 500.
 fn failing(bad: usize) -> Server {
@@ -98,7 +100,7 @@ fn a_rules_refusal_is_final_and_everything_else_is_tried_again() {
         (prober(), site(&format!("http://{nobody}/")), Connect, 3),
         (prober(), site("http://missing.test/"), FailureKind::Dns, 3),
         (prober(), site(&garbage.url()), FailureKind::Http, 3),
-        (prober(), site(&page.url().replace("http:", "https:")), FailureKind::Tls, 3),
+        (prober(), site(&no_tls()), FailureKind::Tls, 3),
         (prober(), wants, Regex, 3),
     ] {
         assert_eq!(check(prober, &spec), (Some(kind), Some(tries)), "{}", spec.url);

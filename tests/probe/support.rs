@@ -113,6 +113,15 @@ pub(crate) fn accept(ip: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static
     address
 }
 
+/// The `https` URL of a server that doesn't speak TLS.
+pub(crate) fn no_tls() -> String {
+    let serve = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    format!("https://{}/", accept("127.0.0.1", serve))
+}
+
 /// Reads one request with its body; what came until then if the other side ends.
 pub(crate) fn read_request(stream: &mut dyn Stream) -> String {
     let mut request = Vec::new();

@@ -371,10 +371,8 @@ fn follow(
         }
         into.seen[state.as_usize()] = seen;
         match nfa.state(state) {
-            State::Look { look, next } => {
-                if nfa.look_matcher().matches(*look, text, at) {
-                    todo.push((*next, seen));
-                }
+            State::Look { look, next } if nfa.look_matcher().matches(*look, text, at) => {
+                todo.push((*next, seen));
             }
             State::Union { alternates } => {
                 todo.extend(alternates.iter().rev().map(|next| (*next, seen)));

@@ -161,7 +161,7 @@ fn other_value(path: &str, dir: &Path) -> String {
     let file = dir.join("some-file").display().to_string();
     match path {
         "database.ssl.mode" => "verify-full",
-        "kafka.servers" => "a.example:1,b.example:2",
+        "kafka.servers" | "monitoring.connectivity" => "a.example:1,b.example:2",
         "kafka.sasl.mechanism" => "PLAIN",
         "kafka.compression" => "lz4",
         "monitoring.max_body" => "2MiB",

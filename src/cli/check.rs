@@ -39,8 +39,13 @@ pub(super) fn healthcheck(common: &CommonArgs, args: &HealthcheckArgs) -> Result
     }
     let url = args.url.clone().unwrap_or_else(|| format!("http://{listen}/livez"));
     let spec = SiteSpec { url, ..SiteSpec::default() };
-    // What sites may not point at says nothing about the daemon's own address.
-    let probe = ProbeOptions { allow_private_addresses: true, ..options::probe(&loaded.settings) };
+    let probe = ProbeOptions {
+        // What sites may not point at says nothing about the daemon's own address.
+        allow_private_addresses: true,
+        // Nor does the network.
+        connectivity: Vec::new(),
+        ..options::probe(&loaded.settings)
+    };
     let check = once("healthcheck", probe, spec, HEALTH_TIMEOUT_S)?;
     if args.json {
         output::message(&check)?;
@@ -94,6 +99,9 @@ fn details(check: &Check<'_>) -> Vec<String> {
         "pattern",
         check.regex_match.map(|found| if found { "found" } else { "not found" }.into()),
     );
+    fact("tries", check.tries.filter(|n| *n > 1).map(|n| n.to_string()));
+    let away = "unreachable: this says nothing about the site";
+    fact("own network", check.unreachable_self.then(|| away.to_owned()));
     fact("captures", check.regex_captures.as_ref().filter(|c| !c.is_empty()).map(|c| c.join(", ")));
     lines
 }

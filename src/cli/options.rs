@@ -136,6 +136,7 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
         allow_private_addresses: monitoring.allow_private_addresses,
         resolver_threads: RESOLVER_THREADS_MAX
             .min((settings.producer.threads + settings.producer.slow_threads) * 2),
+        connectivity: monitoring.connectivity.clone(),
     }
 }
 

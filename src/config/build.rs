@@ -19,6 +19,10 @@ use super::values::{Value, split_server};
 /// Longest check of a site without its own timeout, if the interval allows it, in seconds.
 const TIMEOUT_S: u64 = 10;
 
+const CONNECTIVITY: &str = "monitoring.connectivity";
+/// Most of these: all are dialled within two seconds.
+const CONNECTIVITY_MAX: usize = 4;
+
 /// Values that follow from others, and faults of keys together.
 pub(crate) fn complete(resolved: &mut Resolved, sources: &Sources, faults: &mut Faults) {
     if let Some(interval) = resolved.whole("monitoring.interval") {
@@ -59,6 +63,7 @@ pub(crate) fn complete(resolved: &mut Resolved, sources: &Sources, faults: &mut 
         }
     }
     servers_and_port(resolved, faults);
+    connectivity(resolved, faults);
     let passwords =
         ["password", "password_file", "password_command"].map(|name| format!("kafka.sasl.{name}"));
     let password = passwords.iter().find(|path| resolved.is_set(path));
@@ -110,6 +115,26 @@ fn servers_and_port(resolved: &Resolved, faults: &mut Faults) {
         );
         faults.add(&resolved.origin("kafka.server"), "kafka.server", trouble.of(server));
     }
+}
+
+fn connectivity(resolved: &Resolved, faults: &mut Faults) {
+    let servers = resolved.list(CONNECTIVITY);
+    let mut fault = |problem: String| {
+        let cure = format!("write up to {CONNECTIVITY_MAX}, such as [192.0.2.1:53, a.org:443]");
+        faults.add(&resolved.origin(CONNECTIVITY), CONNECTIVITY, Trouble::new(problem, cure));
+    };
+    if servers.len() > CONNECTIVITY_MAX {
+        fault(format!("has {} servers; at most {CONNECTIVITY_MAX}", servers.len()));
+    }
+    for server in servers.iter().filter(|server| target(server).is_none()) {
+        fault(format!("has the server '{server}', which names no port"));
+    }
+}
+
+/// Host and port of `host:port`, an address without its brackets.
+fn target(server: &str) -> Option<(String, u16)> {
+    let (host, port) = split_server(server)?;
+    Some((host.trim_matches(['[', ']']).to_owned(), port?))
 }
 
 /// The settings, without sites. What is faulty was noted and has some value here.
@@ -181,6 +206,7 @@ pub(crate) fn monitoring(r: &Resolved) -> Monitoring {
         max_redirects: r.number("monitoring.max_redirects"),
         user_agent: r.owned("monitoring.user_agent"),
         allow_private_addresses: r.flag("monitoring.allow_private_addresses"),
+        connectivity: r.list(CONNECTIVITY).iter().filter_map(|server| target(server)).collect(),
     }
 }
 

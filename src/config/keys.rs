@@ -205,6 +205,8 @@ static KEYS: &[Key] = &[
         "what a check calls itself; unset: webmon and its version"),
     key("monitoring.allow_private_addresses", Kind::Flag, "true",
         "whether sites may be in private networks; cloud metadata addresses stay refused"),
+    key("monitoring.connectivity", Kind::Servers, "",
+        "up to 4 servers, such as [192.0.2.1:53, a:443], that always answer; when none does, failures are marked as our own network's"),
 
     key("producer.threads", whole(1, 1024, "threads"), "32", "checks under way at once, 1 to 1024"),
     key("producer.slow_threads", whole(1, 1024, "threads"), "32", "the same for slow sites, which never wait with the others, 1 to 1024"),

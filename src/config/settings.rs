@@ -187,6 +187,8 @@ pub struct Monitoring {
     pub user_agent: String,
     /// Whether sites may be in private networks.
     pub allow_private_addresses: bool,
+    /// Hosts and ports that tell whether the own network is there; addresses without brackets.
+    pub connectivity: Vec<(String, u16)>,
 }
 
 impl Monitoring {

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use ureq::Body;
-use ureq::http::{HeaderMap, Response, header};
+use ureq::http::{HeaderMap, header};
 
 use crate::check::{Failure, FailureKind};
 
@@ -51,14 +51,15 @@ fn http_failure(detail: impl Into<String>) -> Failure<'static> {
 }
 
 /// Reads at most `max` bytes, and decodes to at most `max` bytes.
-pub(super) fn read(
-    answer: Response<Body>,
-    bodies: &mut Bodies,
+pub(super) fn read<'b>(
+    headers: &HeaderMap,
+    body: Body,
+    bodies: &'b mut Bodies,
     max: usize,
-) -> Result<Seen<'_>, Failure<'static>> {
-    let encoding = encoding(answer.headers());
+) -> Result<Seen<'b>, Failure<'static>> {
+    let encoding = encoding(headers);
     let Bodies { wire, decoded } = bodies;
-    let (length, cut) = read_wire(answer, wire, max)?;
+    let (length, cut) = read_wire(body, wire, max)?;
     let wire = &wire[..length];
     decoded.clear();
     // One byte more than wanted tells whether there is more.
@@ -93,11 +94,11 @@ pub(super) fn read(
 
 /// Reads up to `max` bytes into `wire`; how many, and whether there was more.
 fn read_wire(
-    answer: Response<Body>,
+    body: Body,
     wire: &mut Vec<u8>,
     max: usize,
 ) -> Result<(usize, bool), Failure<'static>> {
-    let mut reader = answer.into_body().into_reader();
+    let mut reader = body.into_reader();
     let limit = max + 1;
     let mut length = 0;
     while length < limit {

@@ -13,6 +13,8 @@
 
 mod body;
 mod buffers;
+mod charset;
+mod connectivity;
 mod cookies;
 mod failure;
 mod gate;
@@ -20,6 +22,7 @@ mod guard;
 mod judge;
 mod request;
 mod resolver;
+mod retry;
 mod socket;
 mod target;
 mod timings;
@@ -37,9 +40,10 @@ use ureq::http::{HeaderMap, HeaderValue, Response, Version, header};
 use ureq::{Agent, Body};
 
 use crate::check::{Check, Failure, FailureKind, Outcome, seconds};
-use crate::runtime::now;
+use crate::runtime::{Stop, now};
 use crate::telemetry::{ByDaemonThread, metrics};
 
+use connectivity::Connectivity;
 use request::Step;
 use resolver::Resolver;
 use timings::Bodies;
@@ -73,6 +77,9 @@ pub struct ProbeOptions {
     pub allow_private_addresses: bool,
     /// Look-ups of names that may be under way at once, 1 to 256.
     pub resolver_threads: usize,
+    /// Hosts, names or addresses, and ports that are dialled when a check fails, to see whether
+    /// the own network is there; none: nobody looks.
+    pub connectivity: Vec<(String, u16)>,
 }
 
 /// What a [`Prober`] is made with beside its options; the default is the operating system's.
@@ -82,6 +89,8 @@ pub struct ProbeParts {
     pub lookup: Option<Lookup>,
     /// Roots to trust beside Mozilla's and the system's, DER.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Ends the pauses between tries, and with them the tries.
+    pub stop: Stop,
 }
 
 impl std::fmt::Debug for ProbeParts {
@@ -129,6 +138,8 @@ pub struct Prober {
     agent: Agent,
     headers: HeaderMap,
     options: ProbeOptions,
+    connectivity: Option<Connectivity>,
+    stop: Stop,
 }
 
 impl Prober {
@@ -163,7 +174,10 @@ impl Prober {
         let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
         let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
         let agent = transport::agent(resolver, tls, options.allow_private_addresses);
-        Ok(Self { agent, headers, options })
+        let connectivity =
+            Connectivity::new(options.connectivity.clone(), &lookup, parts.stop.clone())
+                .map_err(ProbeError::Resolver)?;
+        Ok(Self { agent, headers, options, connectivity, stop: parts.stop })
     }
 
     /// The options it was made with.
@@ -172,9 +186,8 @@ impl Prober {
         &self.options
     }
 
-    /// Checks `target` now, for the due time `scheduled_at`.
-    #[must_use]
-    pub fn check(&self, target: &Target, scheduled_at: Timestamp) -> Check<'static> {
+    /// One try of [`Prober::check`].
+    fn try_once(&self, target: &Target, scheduled_at: Timestamp) -> Check<'static> {
         let site = &target.site;
         let mut check = Check::empty(
             &target.identity,
@@ -190,17 +203,18 @@ impl Prober {
         timings::begin(start.mono, site.timeout);
         let result = catch_unwind(AssertUnwindSafe(|| self.run(target, &mut check)));
         let end = now().mono;
+        let took = end.saturating_sub(start.mono);
         let failure = match result {
-            Ok(result) => result.err(),
+            Ok(result) => result.err().or_else(|| judge::too_slow(site, took)),
             Err(panic) => Some(panicked(panic.as_ref())),
         };
         timings::with(|context| {
-            check.phases = context.finish(end);
+            (check.phases, check.last_hop) = context.finish(end);
             check.remote_address = context.remote.map(|address| address.to_string().into());
             check.certificate_expires_at =
                 context.certificate_end.and_then(|end| Timestamp::from_second(end).ok());
         });
-        check.response_time = Some(seconds(end.saturating_sub(start.mono)));
+        check.response_time = Some(seconds(took));
         check.outcome = if failure.is_none() { Outcome::Up } else { Outcome::Down };
         check.failure = failure;
         check
@@ -278,13 +292,14 @@ impl Prober {
         bodies: &mut Bodies,
         check: &mut Check<'static>,
     ) -> Result<(), Failure<'static>> {
-        let status = answer.status().as_u16();
+        let (head, body) = answer.into_parts();
+        let (status, headers) = (head.status.as_u16(), &head.headers);
         let body = match has_body {
-            true => Some(body::read(answer, bodies, self.options.max_body)?),
+            true => Some(body::read(headers, body, bodies, self.options.max_body)?),
             false => None,
         };
         timings::with(timings::Context::close_hop);
-        judge::judge(&target.site, status, body, check)
+        judge::judge(&target.site, judge::Answer { status, headers, body }, check)
     }
 }
 
@@ -342,6 +357,7 @@ mod tests {
             max_redirects: 5,
             allow_private_addresses: true,
             resolver_threads: 1,
+            connectivity: Vec::new(),
         })
         .unwrap();
         let spec = SiteSpec { name: "x".to_owned(), url: server(3), ..SiteSpec::default() };

@@ -123,7 +123,11 @@ pub(super) struct Context {
     start: Duration,
     deadline: Duration,
     hop: Option<Hop>,
+    /// Requests begun.
+    hops: u32,
     totals: Durations,
+    /// Of the last request that ended.
+    last_hop: Durations,
     beginning: [u8; BEGINNING],
     beginning_len: usize,
     /// The head is whole: what follows is the body.
@@ -167,7 +171,9 @@ thread_local! {
             start: Duration::ZERO,
             deadline: Duration::ZERO,
             hop: None,
+            hops: 0,
             totals: [None; 5],
+            last_hop: [None; 5],
             beginning: [0; BEGINNING],
             beginning_len: 0,
             in_body: false,
@@ -198,7 +204,9 @@ pub(super) fn begin(start: Duration, limit: Duration) {
         context.start = start;
         context.deadline = start.saturating_add(limit);
         context.hop = None;
+        context.hops = 0;
         context.totals = [None; 5];
+        context.last_hop = [None; 5];
         context.remote = None;
         context.certificate_end = None;
         context.self_signed = false;
@@ -213,11 +221,13 @@ pub(super) fn deadline() -> Duration {
 
 /// The failure of a check whose time ran out now; names the phase it is in.
 pub(super) fn timed_out() -> Failure<'static> {
-    with(|context| {
-        let phase = context.phase().as_str();
-        let limit = context.deadline.saturating_sub(context.start).as_secs_f64();
-        Failure::new(FailureKind::Timeout, format!("in {phase}, after {limit:.3} s"))
-    })
+    timed_out_in(with(|context| context.phase()).as_str())
+}
+
+/// The failure of a check whose time ran out in `step`.
+pub(super) fn timed_out_in(step: &str) -> Failure<'static> {
+    let limit = with(|context| context.deadline.saturating_sub(context.start)).as_secs_f64();
+    Failure::new(FailureKind::Timeout, format!("in {step}, after {limit:.3} s"))
 }
 
 impl Context {
@@ -230,6 +240,7 @@ impl Context {
     /// A new request begins with its look-up.
     pub(super) fn open_hop(&mut self) {
         self.hop = Some(Hop::new(now().mono));
+        self.hops += 1;
         self.begin_answer();
     }
 
@@ -241,6 +252,7 @@ impl Context {
     }
 
     fn add(&mut self, durations: Durations) {
+        self.last_hop = durations;
         for (total, duration) in self.totals.iter_mut().zip(durations) {
             *total = match (*total, duration) {
                 (Some(a), Some(b)) => Some(a.saturating_add(b)),
@@ -249,13 +261,13 @@ impl Context {
         }
     }
 
-    /// All phases of the check; one that is still under way failed at `end`.
-    pub(super) fn finish(&mut self, end: Duration) -> Phases {
+    /// All phases of the check, and those of its last request if it had several; one that is
+    /// still under way failed at `end`.
+    pub(super) fn finish(&mut self, end: Duration) -> (Phases, Option<Phases>) {
         if let Some(hop) = self.hop.take() {
             self.add(hop.durations(Some(end)));
         }
-        let [resolve, connect, tls, processing, transfer] = self.totals.map(|t| t.map(seconds));
-        Phases { resolve, connect, tls, processing, transfer }
+        (phases(self.totals), (self.hops > 1).then(|| phases(self.last_hop)))
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -330,6 +342,11 @@ impl Context {
             self.bodies = bodies;
         }
     }
+}
+
+fn phases(durations: Durations) -> Phases {
+    let [resolve, connect, tls, processing, transfer] = durations.map(|t| t.map(seconds));
+    Phases { resolve, connect, tls, processing, transfer }
 }
 
 /// Gives a connection's buffers back for the next one; also called while a panic unwinds.

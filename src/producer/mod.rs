@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::lanes::{LaneOptions, Lanes, Live, Running, SlowSites, Work};
 use self::recorder::Recorder;
 use crate::kafka::{GroupOptions, KafkaError, KafkaOptions};
-use crate::probe::{ProbeError, ProbeOptions, Prober};
+use crate::probe::{ProbeError, ProbeOptions, ProbeParts, Prober};
 use crate::runtime::{Stop, Threads};
 use crate::site::{SiteDefaults, SiteSpec};
 use crate::spool::{Spool, SpoolError, SpoolOptions};
@@ -140,7 +140,8 @@ impl Producer {
 
         let spool = Spool::open(options.spool, &mut keeping).map_err(ProducerError::Spool)?;
         let region = options.probe.region.clone();
-        let prober = Prober::new(options.probe).map_err(ProducerError::Probe)?;
+        let parts = ProbeParts { stop: stop.clone(), ..ProbeParts::default() };
+        let prober = Prober::with_parts(options.probe, parts).map_err(ProducerError::Probe)?;
         let recorder = Recorder::new(spool.clone());
         let work: Arc<dyn Work> = Arc::new(Live { prober, recorder: recorder.clone() });
         let slow_sites = SlowSites::load(spool.clone());

@@ -5,6 +5,7 @@
 
 mod more;
 mod pattern;
+mod search;
 mod secrets;
 mod settings;
 mod status;
@@ -17,6 +18,7 @@ pub use more::{
     Access, FollowRedirects, HeaderPattern, IpVersion, More, Proxy, TlsSettings, is_secret,
 };
 pub use pattern::{PATTERN_COMPILED_MAX, PATTERN_MAX, Pattern};
+pub use search::{IsLate, Late};
 pub use secrets::{fill_secrets, has_secret};
 pub use settings::{SETTINGS, Setting, SettingKind, SettingValue, Settings, setting};
 pub use status::StatusSet;

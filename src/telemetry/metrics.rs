@@ -69,6 +69,10 @@ pub struct Metrics {
     pub lateness: Seconds,
     /// Seconds a check took.
     pub response_time: Seconds,
+    /// Whether the own network was there when somebody looked last.
+    pub own_network_reachable: Reachable,
+    /// Failed checks that say nothing about their sites: the own network was away.
+    pub checks_unreachable_self: Counter,
     /// Due times that nobody could record, such as those of a suspended machine.
     pub unrecorded: Family<ByReason, Counter>,
     /// Results in the spool, not yet acknowledged by the broker.
@@ -132,6 +136,31 @@ impl Seconds {
     }
 }
 
+/// A gauge that is 1 until somebody finds out otherwise.
+#[derive(Clone, Debug)]
+pub struct Reachable(Gauge);
+
+impl Default for Reachable {
+    fn default() -> Self {
+        let gauge = Gauge::default();
+        gauge.set(1);
+        Self(gauge)
+    }
+}
+
+impl Reachable {
+    /// Records what was found.
+    pub fn set(&self, is_reachable: bool) {
+        self.0.set(i64::from(is_reachable));
+    }
+
+    /// What was found last.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.get() != 0
+    }
+}
+
 impl Metrics {
     /// Registers every metric under its name.
     fn register(&self) -> Registry {
@@ -151,6 +180,16 @@ impl Metrics {
         };
         seconds(r, "check_lateness", "From due time to start", &self.lateness);
         seconds(r, "check_response_time", "Duration of checks", &self.response_time);
+        r.register(
+            "own_network_reachable",
+            "1, or 0 while no connectivity target answers",
+            self.own_network_reachable.0.clone(),
+        );
+        r.register(
+            "checks_unreachable_self",
+            "Failed checks while the own network was away",
+            self.checks_unreachable_self.clone(),
+        );
         r.register("checks_unrecorded", "Due times without a row", self.unrecorded.clone());
         r.register("spool_records", "Results not yet acknowledged", self.spool_records.clone());
         r.register_with_unit("spool", "Their size", Unit::Bytes, self.spool_bytes.clone());

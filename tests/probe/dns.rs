@@ -57,7 +57,7 @@ fn a_saturated_resolver_is_our_own_trouble() {
         webmon::runtime::Stop::new().wait_forever();
         Ok(Vec::new())
     });
-    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), ..Default::default() };
     let prober =
         Prober::with_parts(ProbeOptions { resolver_threads: 1, ..options() }, parts).unwrap();
     let quick = |number: usize| webmon::site::Site {
@@ -75,7 +75,7 @@ fn a_saturated_resolver_is_our_own_trouble() {
 #[test]
 fn literal_addresses_need_no_look_up() {
     let lookup: webmon::probe::Lookup = std::sync::Arc::new(|_| panic!("nobody may ask"));
-    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), ..Default::default() };
     let prober = Prober::with_parts(options(), parts).unwrap();
     let server = server();
     check_with(&prober, build(&spec(&server.url())), &up());
@@ -142,7 +142,7 @@ fn refused_connections_are_connect_failures() {
 
 /// Listens on 127.0.0.2:`port` and fills the queue, so that further connections hang; keep what
 /// it gives.
-fn black_hole(port: u16) -> (std::os::fd::OwnedFd, Vec<std::net::TcpStream>) {
+pub(crate) fn black_hole(port: u16) -> (std::os::fd::OwnedFd, Vec<std::net::TcpStream>) {
     use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
     let address = std::net::SocketAddr::from(([127, 0, 0, 2], port));

@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bodies;
+mod charsets;
+mod connectivity;
 mod dns;
+mod expectations;
 mod heads;
 mod limits;
 mod patterns;
 mod plain;
 mod redirects;
 mod requests;
+mod retries;
 mod support;
 mod tls;
 mod trouble;

@@ -225,3 +225,28 @@ fn phases_are_summed_and_one_deadline_holds_for_all_hops() {
     assert!(check.phases.processing.unwrap() > 0.25, "{check:#?}");
     assert!((1..=3).contains(&check.redirects.unwrap()));
 }
+
+#[test]
+fn the_last_request_has_phases_of_its_own() {
+    let server = redirecting(302, "/a");
+    let all = check(build(&spec(&server.url())), &up());
+    let last = all.last_hop.expect("there were two requests");
+    for (last, all) in
+        [(last.connect, all.phases.connect), (last.processing, all.phases.processing)]
+    {
+        assert!(last.unwrap() < all.unwrap(), "{last:?} of {all:?}");
+    }
+    let plain = check(build(&spec(&format!("{}a", server.url()))), &up());
+    assert_eq!(plain.last_hop, None);
+}
+
+#[test]
+fn a_last_request_that_failed_has_the_phases_it_reached() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (failed, _) = follow(&format!("http://{nobody}/"), &down(Connect, "refused"));
+    let last = failed.last_hop.expect("there were two requests");
+    assert!(last.connect.is_some() && last.processing.is_none(), "{last:?}");
+    assert!(failed.phases.processing.is_some());
+    let (refused, _) = follow("ftp://127.0.0.1/", &down(Redirect, "scheme"));
+    assert_eq!(refused.last_hop, None);
+}

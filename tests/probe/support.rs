@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use webmon::check::{Check, FailureKind, Outcome};
 use webmon::probe::{Lookup, ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, Threads, now};
-use webmon::site::{Site, SiteDefaults, SiteSpec};
+use webmon::site::{SettingValue, Site, SiteDefaults, SiteSpec};
 
 /// Time of a check that is meant to run out of it.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
@@ -113,6 +113,15 @@ pub(crate) fn accept(ip: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static
     address
 }
 
+/// The `https` URL of a server that doesn't speak TLS.
+pub(crate) fn no_tls() -> String {
+    let serve = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    format!("https://{}/", accept("127.0.0.1", serve))
+}
+
 /// Reads one request with its body; what came until then if the other side ends.
 pub(crate) fn read_request(stream: &mut dyn Stream) -> String {
     let mut request = Vec::new();
@@ -191,12 +200,15 @@ pub(crate) fn options() -> ProbeOptions {
         max_redirects: MAX_REDIRECTS,
         allow_private_addresses: true,
         resolver_threads: 4,
+        connectivity: Vec::new(),
     }
 }
 
 pub(crate) fn prober_with(options: ProbeOptions) -> Prober {
     let extra_roots = vec![super::tls::authority().certificate()];
-    Prober::with_parts(options, ProbeParts { lookup: Some(lookup()), extra_roots }).unwrap()
+    let lookup = Some(lookup());
+    Prober::with_parts(options, ProbeParts { lookup, extra_roots, ..ProbeParts::default() })
+        .unwrap()
 }
 
 /// The prober that most tests share.
@@ -211,6 +223,15 @@ pub(crate) fn spec(url: &str) -> SiteSpec {
 
 pub(crate) fn build(spec: &SiteSpec) -> Site {
     spec.build(7, SiteDefaults { interval: 60, timeout: 20 }).unwrap()
+}
+
+/// Like [`spec`], with these further settings.
+pub(crate) fn spec_with<const N: usize>(url: &str, more: [(&str, SettingValue); N]) -> SiteSpec {
+    let mut spec = spec(url);
+    for (name, value) in more {
+        spec.settings.set(name, value).unwrap();
+    }
+    spec
 }
 
 /// A site that has [`SHORT`] time.

@@ -11,10 +11,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use webmon::check::FailureKind::{self, Tls};
+use webmon::site::SettingValue;
 
 use super::support::{
-    Do, Expect, accept, act, answer, build, check, down, hurried, is_alone, options, read_request,
-    run_alone, send, spec, up,
+    Do, Expect, Server, accept, act, answer, build, check, down, hurried, is_alone, options,
+    read_request, run_alone, send, spec, spec_with, up,
 };
 
 /// A certificate authority.
@@ -105,6 +106,31 @@ fn check_certificate(identity: Identity, expect: &Expect) -> Option<i16> {
     let check = check(build(&spec(&format!("https://site.test:{port}/"))), expect);
     let expires = check.certificate_expires_at?;
     Some(expires.to_zoned(jiff::tz::TimeZone::UTC).year())
+}
+
+#[test]
+fn certificates_have_to_be_good_for_some_days() {
+    let last = webmon::runtime::now().wall.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let last = last.checked_add(jiff::Span::new().days(6)).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(&["site.test"], 2020, 2080);
+    let (month, day) = (u8::try_from(last.month()).unwrap(), u8::try_from(last.day()).unwrap());
+    params.not_after = date_time_ymd(i32::from(last.year()), month, day);
+    let certificate = params.signed_by(&key, &authority().0).unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let port = serve(server_config((vec![certificate.der().clone()], key), false), ok());
+    let plain = Server::script(&ok());
+    let soon = down(Tls, "certificate expires in 5 days, at least 14 days are wanted");
+    let none = down(Tls, "no certificate was shown, at least 1 day is wanted");
+    for (url, days, expect) in [
+        (format!("https://site.test:{port}/"), 5, &up()),
+        (format!("https://site.test:{port}/"), 14, &soon),
+        (plain.url(), 1, &none),
+    ] {
+        let spec = spec_with(&url, [("min_certificate_days", SettingValue::Whole(days))]);
+        let check = check(build(&spec), expect);
+        assert_eq!(check.http_status, Some(200));
+    }
 }
 
 #[test]

@@ -40,7 +40,12 @@ pub(super) fn healthcheck(common: &CommonArgs, args: &HealthcheckArgs) -> Result
     let url = args.url.clone().unwrap_or_else(|| format!("http://{listen}/livez"));
     let spec = SiteSpec { url, ..SiteSpec::default() };
     // What sites may not point at says nothing about the daemon's own address.
-    let probe = ProbeOptions { allow_private_addresses: true, ..options::probe(&loaded.settings) };
+    let probe = ProbeOptions {
+        allow_private_addresses: true,
+        denied_addresses: Vec::new(),
+        own_listeners: Vec::new(),
+        ..options::probe(&loaded.settings)
+    };
     let check = once("healthcheck", probe, spec, HEALTH_TIMEOUT_S)?;
     if args.json {
         output::message(&check)?;

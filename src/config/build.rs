@@ -181,6 +181,8 @@ pub(crate) fn monitoring(r: &Resolved) -> Monitoring {
         max_redirects: r.number("monitoring.max_redirects"),
         user_agent: r.owned("monitoring.user_agent"),
         allow_private_addresses: r.flag("monitoring.allow_private_addresses"),
+        allowed_addresses: r.networks("monitoring.allowed_addresses"),
+        denied_addresses: r.networks("monitoring.denied_addresses"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 use secrecy::SecretString;
 
@@ -187,6 +188,10 @@ pub struct Monitoring {
     pub user_agent: String,
     /// Whether sites may be in private networks.
     pub allow_private_addresses: bool,
+    /// Networks where sites may be all the same.
+    pub allowed_addresses: Vec<IpNet>,
+    /// Networks where no site may be.
+    pub denied_addresses: Vec<IpNet>,
 }
 
 impl Monitoring {

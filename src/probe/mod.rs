@@ -29,8 +29,10 @@ mod verifier;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use ureq::http::{HeaderMap, HeaderValue, Response, Version, header};
@@ -40,6 +42,7 @@ use crate::check::{Check, Failure, FailureKind, Outcome, seconds};
 use crate::runtime::now;
 use crate::telemetry::{ByDaemonThread, metrics};
 
+use guard::Guard;
 use request::Step;
 use resolver::Resolver;
 use timings::Bodies;
@@ -71,6 +74,13 @@ pub struct ProbeOptions {
     /// Whether loopback, private and other special addresses may be dialled. Metadata addresses
     /// of clouds never are.
     pub allow_private_addresses: bool,
+    /// Networks that may be dialled although special addresses may not.
+    pub allowed_addresses: Vec<IpNet>,
+    /// Networks that may not be dialled, whatever else allows them.
+    pub denied_addresses: Vec<IpNet>,
+    /// Where webmon itself listens: never dialled. The unspecified address is every address of
+    /// this machine.
+    pub own_listeners: Vec<SocketAddr>,
     /// Look-ups of names that may be under way at once, 1 to 256.
     pub resolver_threads: usize,
 }
@@ -162,7 +172,13 @@ impl Prober {
         let lookup = parts.lookup.unwrap_or_else(resolver::system_lookup);
         let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
         let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
-        let agent = transport::agent(resolver, tls, options.allow_private_addresses);
+        let guard = Guard {
+            allow_private: options.allow_private_addresses,
+            allowed: options.allowed_addresses.clone(),
+            denied: options.denied_addresses.clone(),
+            own_listeners: options.own_listeners.clone(),
+        };
+        let agent = transport::agent(resolver, tls, guard);
         Ok(Self { agent, headers, options })
     }
 
@@ -341,6 +357,9 @@ mod tests {
             max_body: 1 << 20,
             max_redirects: 5,
             allow_private_addresses: true,
+            allowed_addresses: Vec::new(),
+            denied_addresses: Vec::new(),
+            own_listeners: Vec::new(),
             resolver_threads: 1,
         })
         .unwrap();

@@ -5,6 +5,7 @@
 
 mod bodies;
 mod dns;
+mod guarding;
 mod heads;
 mod limits;
 mod patterns;

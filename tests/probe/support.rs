@@ -190,6 +190,9 @@ pub(crate) fn options() -> ProbeOptions {
         max_body: MAX_BODY,
         max_redirects: MAX_REDIRECTS,
         allow_private_addresses: true,
+        allowed_addresses: Vec::new(),
+        denied_addresses: Vec::new(),
+        own_listeners: Vec::new(),
         resolver_threads: 4,
     }
 }

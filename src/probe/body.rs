@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_early_is_corrupt_unless_we_cut_it() {
-        let text: Vec<u8> = (0..3000u32).map(|n| (n * n >> 3) as u8 & 0x1f).collect();
+        let text: Vec<u8> = (0..3000u32).map(|n| ((n * n) >> 3) as u8 & 0x1f).collect();
         let mut all = vec![(Encoding::Brotli, BROTLI.to_vec(), &b"hello hello hello"[..])];
         for level in [Compression::none(), Compression::fast(), Compression::best()] {
             all.extend(streams(&text, level).into_iter().map(|(e, bytes)| (e, bytes, &text[..])));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bodies;
+mod certificates;
 mod dns;
 mod guarding;
 mod heads;
@@ -13,5 +14,10 @@ mod plain;
 mod redirects;
 mod requests;
 mod support;
+mod table;
+mod table_bodies;
+mod table_heads;
+mod table_network;
+mod table_tls;
 mod tls;
 mod trouble;

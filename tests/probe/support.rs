@@ -197,9 +197,8 @@ fn lookup() -> Lookup {
             Err(std::io::Error::other(format!("failed to lookup address information: {why}")))
         };
         match host {
-            "deep.www.site.test" | "site.test" | "other.test" | "www.site.test" => {
-                addresses(&[[127, 0, 0, 1]])
-            }
+            "site.test." | "under_score.test" | "deep.www.site.test" | "site.test"
+            | "other.test" | "www.site.test" => addresses(&[[127, 0, 0, 1]]),
             // Nobody listens on the first ones.
             "second.test" => addresses(&[[127, 0, 0, 3], [127, 0, 0, 1]]),
             "blackhole.test" => addresses(&[[127, 0, 0, 2], [127, 0, 0, 1]]),

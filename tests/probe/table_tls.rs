@@ -160,6 +160,8 @@ fn hosts() -> Vec<Row> {
             "certificate without a host name",
             2080,
         ),
+        at("a name with a dot at its end, in TLS", "site.test.", &["site.test"]),
+        at("a name with an underscore, in TLS", "under_score.test", &["under_score.test"]),
         at("an address in the certificate", "127.0.0.1", &["127.0.0.1"]),
         other(
             at("a name in the certificate of an address", "127.0.0.1", &["site.test"]),

@@ -120,7 +120,7 @@ fn response() {
             ..SiteSpec::default()
         };
         let defaults = SiteDefaults { interval: 60, timeout: TIMEOUT_S };
-        Checked::new(Arc::new(spec.build(7, defaults).unwrap()), "fuzz")
+        Checked::new(spec.build(7, defaults).unwrap(), "fuzz")
     };
     let targets = [target("GET"), target("HEAD")];
     Target { name: "response", words: WORDS, cases: 6000 }.run(|bytes| {

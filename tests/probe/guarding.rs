@@ -148,7 +148,7 @@ fn no_spelling_of_this_machine_is_dialled() {
             (Err(faults), Refused(why)) => (faults[0].to_string(), (*why).to_owned()),
             (Err(faults), _) => (faults[0].to_string(), "a site".to_owned()),
             (Ok(site), _) => {
-                let target = webmon::probe::Target::new(Arc::new(site), "test");
+                let target = webmon::probe::Target::new(site, "test");
                 let check = prober.check(&target, jiff::Timestamp::UNIX_EPOCH);
                 assert_eq!(check.remote_address, None, "{text}");
                 let failure = check.failure.unwrap();

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use webmon::check::{Check, FailureKind};
@@ -132,7 +132,7 @@ impl Row {
         let mut spec = spec(&served.url);
         (self.settings)(&mut spec);
         let site = spec.build(7, SiteDefaults { interval: 60, timeout }).unwrap();
-        let target = Target::new(Arc::new(site), "test");
+        let target = Target::new(site, "test");
         let own = self.prober.take().map(|make| make());
         let start = now().mono;
         let check = own.as_ref().unwrap_or_else(|| prober()).check(&target, DUE);

@@ -139,7 +139,7 @@ fn saturated() -> Prober {
             timeout: std::time::Duration::from_millis(1),
             ..super::support::build(&super::support::spec(&format!("http://h{number}.test/")))
         };
-        let target = webmon::probe::Target::new(Arc::new(site), "test");
+        let target = webmon::probe::Target::new(site, "test");
         let failure = prober.check(&target, super::support::DUE).failure;
         if failure.is_none_or(|failure| failure.kind != Timeout) {
             return prober;
@@ -174,6 +174,14 @@ fn connections() -> Vec<Row> {
             "224.0.0.1:8080: Network is unreachable",
         ),
         row("no way to the first address", good_at("public-then-local.test")).body(5, false),
+        // Sent is what our kernel took: it has room for the largest request.
+        row("takes neither the connection nor a large request", never_accepting)
+            .down(Timeout, "in processing, after 1.000 s")
+            .phases("resolve connect processing")
+            .site(|site| {
+                site.method = Some("POST".to_owned());
+                site.body = Some("x".repeat(64 << 10));
+            }),
         row("a literal IPv6 address", || {
             let address = accept("::1", |mut stream| {
                 read_request(&mut stream);
@@ -310,19 +318,33 @@ fn bad_redirects() -> Vec<Row> {
         )
         .down(Timeout, "in transfer, after 1.000 s"),
         row("a slow chain of redirects", slow_chain)
-            .prober(|| prober_with(ProbeOptions { max_redirects: 50, ..options() }))
             .down(Timeout, "in processing, after 1.000 s")
             .status(302),
     ]
 }
 
-/// Each answer takes 0.6 s: the second is not there in time.
+/// The first answer takes 0.3 s, the second doesn't come: one deadline holds for both.
 fn slow_chain() -> Served {
-    let server = Server::answering(|_| {
-        let _ = webmon::runtime::Stop::new().wait(std::time::Duration::from_millis(600));
-        vec![answer("HTTP/1.1 302 x\r\nLocation: /", "")]
+    let server = Server::answering(|request| match request.starts_with("GET / ") {
+        true => {
+            let _ = webmon::runtime::Stop::new().wait(std::time::Duration::from_millis(300));
+            vec![answer("HTTP/1.1 302 x\r\nLocation: /a", "")]
+        }
+        false => vec![Do::Hang],
     });
     server.url().into()
+}
+
+/// A server with the smallest buffer there is, which accepts and reads nothing.
+fn never_accepting() -> Served {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket, sockopt};
+
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&listener, 1).unwrap();
+    bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&listener, 8).unwrap();
+    let address = std::net::SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+    Served { url: format!("http://{address}/"), keep: vec![Box::new(listener)] }
 }
 
 fn blocked() -> Vec<Row> {

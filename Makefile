@@ -1,6 +1,6 @@
 # `make` alone lists what there is. The work is done by scripts that run without make too.
 .DEFAULT_GOAL := help
-.PHONY: help run up down logs purge build image test bench services
+.PHONY: help run up down logs purge build image test fuzz bench services
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ image: ## tests, then the container image
 
 test: ## format, lints, docs, licences and all tests, against real services
 	./test.sh
+
+fuzz: ## random answers, messages and configurations for FUZZ_FOR seconds each (60)
+	WEBMON_TEST_FUZZ_SECONDS=$${FUZZ_FOR:-60} cargo test --locked --test fuzz -- --nocapture
 
 bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk)
 	@scripts/bench

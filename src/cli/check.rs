@@ -44,6 +44,8 @@ pub(super) fn healthcheck(common: &CommonArgs, args: &HealthcheckArgs) -> Result
         allow_private_addresses: true,
         // Nor does the network.
         connectivity: Vec::new(),
+        denied_addresses: Vec::new(),
+        own_listeners: Vec::new(),
         ..options::probe(&loaded.settings)
     };
     let check = once("healthcheck", probe, spec, HEALTH_TIMEOUT_S)?;

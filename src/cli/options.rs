@@ -134,6 +134,10 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
         max_body: usize::try_from(monitoring.max_body).unwrap_or(usize::MAX),
         max_redirects: monitoring.max_redirects,
         allow_private_addresses: monitoring.allow_private_addresses,
+        allowed_addresses: monitoring.allowed_addresses.clone(),
+        denied_addresses: monitoring.denied_addresses.clone(),
+        // Nobody listens on `api.listen` yet, and other programs often do on its default.
+        own_listeners: vec![settings.producer.listen, settings.consumer.listen],
         resolver_threads: RESOLVER_THREADS_MAX
             .min((settings.producer.threads + settings.producer.slow_threads) * 2),
         connectivity: monitoring.connectivity.clone(),

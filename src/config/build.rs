@@ -207,6 +207,8 @@ pub(crate) fn monitoring(r: &Resolved) -> Monitoring {
         user_agent: r.owned("monitoring.user_agent"),
         allow_private_addresses: r.flag("monitoring.allow_private_addresses"),
         connectivity: r.list(CONNECTIVITY).iter().filter_map(|server| target(server)).collect(),
+        allowed_addresses: r.networks("monitoring.allowed_addresses"),
+        denied_addresses: r.networks("monitoring.denied_addresses"),
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Choices(&'static [&'static str]),
     /// One or more servers, `host` or `host:port`.
     Servers,
+    /// Networks, each as `10.0.0.0/8` or as one address; none is a list too.
+    Networks,
     /// An IP address with a port.
     Address,
     /// A directory, which may not exist yet.
@@ -75,7 +77,7 @@ impl Key {
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Choices(_) | Kind::Servers)
+        self.kind.is_list()
     }
 }
 
@@ -207,6 +209,10 @@ static KEYS: &[Key] = &[
         "whether sites may be in private networks; cloud metadata addresses stay refused"),
     key("monitoring.connectivity", Kind::Servers, "",
         "up to 4 servers, such as [192.0.2.1:53, a:443], that always answer; when none does, failures are marked as our own network's"),
+    key("monitoring.allowed_addresses", Kind::Networks, "",
+        "networks where sites may be although they are private, such as [10.1.0.0/16, fd00:1::/32]"),
+    key("monitoring.denied_addresses", Kind::Networks, "",
+        "networks where no site may be, whatever else allows them"),
 
     key("producer.threads", whole(1, 1024, "threads"), "32", "checks under way at once, 1 to 1024"),
     key("producer.slow_threads", whole(1, 1024, "threads"), "32", "the same for slow sites, which never wait with the others, 1 to 1024"),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::Sources;
 use super::faults::{Faults, Origin, Trouble};
 use super::keys::{self, ALTERNATIVES, Key, keys};
-use super::values::{self, Value};
+use super::values::{self, Value, parse_network};
 use super::variables::{Variable, Variables};
 
 /// The sources, highest first. The names of earlier versions come after our own, even where one
@@ -212,6 +213,11 @@ impl Resolved {
             Some(Value::List(list)) => list,
             _ => &[],
         }
+    }
+
+    pub(crate) fn networks(&self, path: &str) -> Vec<IpNet> {
+        // Each was checked when it was read.
+        self.list(path).iter().filter_map(|network| parse_network(network)).collect()
     }
 
     pub(crate) fn address(&self, path: &str) -> SocketAddr {

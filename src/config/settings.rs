@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 use secrecy::SecretString;
 
@@ -189,6 +190,10 @@ pub struct Monitoring {
     pub allow_private_addresses: bool,
     /// Hosts and ports that tell whether the own network is there; addresses without brackets.
     pub connectivity: Vec<(String, u16)>,
+    /// Networks where sites may be all the same.
+    pub allowed_addresses: Vec<IpNet>,
+    /// Networks where no site may be.
+    pub denied_addresses: Vec<IpNet>,
 }
 
 impl Monitoring {

@@ -1,7 +1,8 @@
 //! One value: from text (environment, flags) or from the file's tree, checked against its key.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::faults::{Trouble, nearest, public};
@@ -40,7 +41,9 @@ pub(crate) fn from_text(key: &Key, text: &str) -> Result<Option<Value>, Trouble>
             Err(_) => Err(key.trouble("is no whole number")),
         },
         Kind::Flag => flag(text).ok_or_else(|| key.trouble("is neither true nor false")),
-        Kind::Choices(_) | Kind::Servers => list(key, text.split(',').map(str::trim)),
+        Kind::Choices(_) | Kind::Servers | Kind::Networks => {
+            list(key, text.split(',').map(str::trim))
+        }
         _ => written(key, text),
     };
     key.hide_if_secret(value.map(Some).map_err(|trouble| trouble.of(public(text))))
@@ -56,10 +59,12 @@ pub(crate) fn from_node(key: &Key, node: &Node) -> Result<Option<Value>, Trouble
             Err(Trouble::new("is text, not a number", "write it without quotes"))
         }
         (Kind::Flag, Node::Flag(flag)) => Ok(Value::Flag(*flag)),
-        (Kind::Whole { .. } | Kind::Flag | Kind::Choices(_) | Kind::Servers, Node::Text(_)) => {
-            Err(key.trouble(format!("is text, not {}", key.kind.what())))
+        (kind, Node::List(nodes)) if kind.is_list() => list_of_nodes(key, nodes),
+        (kind, Node::Text(_))
+            if kind.is_list() || matches!(kind, Kind::Whole { .. } | Kind::Flag) =>
+        {
+            Err(key.trouble(format!("is text, not {}", kind.what())))
         }
-        (Kind::Choices(_) | Kind::Servers, Node::List(nodes)) => list_of_nodes(key, nodes),
         (_, Node::Text(text)) => written(key, text),
         (_, Node::Whole(_) | Node::Decimal(_) | Node::Flag(_)) if key.kind.is_written() => {
             Err(Trouble::new(format!("is {}, not text", node.what()), "put it in quotes: \"...\""))
@@ -96,7 +101,7 @@ impl Kind {
             Self::Whole { .. } => "a whole number",
             Self::Size { .. } => "a size",
             Self::Flag => "true or false",
-            Self::Choices(_) | Self::Servers => "a list",
+            Self::Choices(_) | Self::Servers | Self::Networks => "a list",
             Self::Text { .. }
             | Self::Choice(_)
             | Self::Address
@@ -105,6 +110,10 @@ impl Kind {
             | Self::SecretFile
             | Self::Secret => "text",
         }
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        self.what() == "a list"
     }
 
     /// Whether it is text in the file, so that a bare number there needs quotes.
@@ -125,6 +134,7 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Choices(words) => format!("a list of these: [{}]", words.join(", ")),
             Self::Servers => "a list of servers such as [a:9092, b:9092]".to_owned(),
+            Self::Networks => "a list of networks such as [10.0.0.0/8, fd00::/8]".to_owned(),
             Self::Address => "an IP address and a port, such as 127.0.0.1:8080".to_owned(),
             Self::Text { wanted, .. } => wanted.to_owned(),
             Self::Directory => "the path of a directory".to_owned(),
@@ -202,7 +212,7 @@ fn written(key: &Key, text: &str) -> Result<Value, Trouble> {
             _ if text.trim().is_empty() => Err(key.trouble("is empty")),
             _ => Ok(Value::Text(text.to_owned())),
         },
-        Kind::Whole { .. } | Kind::Flag | Kind::Choices(_) | Kind::Servers => {
+        Kind::Whole { .. } | Kind::Flag | Kind::Choices(_) | Kind::Servers | Kind::Networks => {
             Err(key.trouble("is text"))
         }
     }
@@ -224,6 +234,7 @@ fn list<'a>(key: &Key, entries: impl Iterator<Item = &'a str>) -> Result<Value, 
     for entry in entries.filter(|entry| !entry.is_empty()) {
         let entry = match key.kind {
             Kind::Choices(words) => word(key, words, entry),
+            Kind::Networks => network(key, entry),
             _ => server(key, entry),
         }?;
         if list.contains(&entry) {
@@ -232,8 +243,8 @@ fn list<'a>(key: &Key, entries: impl Iterator<Item = &'a str>) -> Result<Value, 
         list.push(entry);
     }
     match list.len() {
-        0 => Err(key.trouble("is an empty list")),
-        1..=LIST_MAX => Ok(Value::List(list)),
+        0 if !matches!(key.kind, Kind::Networks) => Err(key.trouble("is an empty list")),
+        0..=LIST_MAX => Ok(Value::List(list)),
         more => Err(key.trouble(format!("has {more} entries, more than {LIST_MAX}"))),
     }
 }
@@ -264,6 +275,28 @@ fn server(key: &Key, text: &str) -> Result<String, Trouble> {
         Some(_) => Ok(text.to_owned()),
         None => Err(trouble("is not host or host:port")),
     }
+}
+
+/// One entry of a list of networks, as `10.0.0.0/8` or as one address.
+fn network(key: &Key, text: &str) -> Result<String, Trouble> {
+    let problem = |problem: &str| format!("has the network '{text}', which {problem}");
+    match (parse_network(text), text.rsplit_once('/')) {
+        (Some(net), _) if net.addr() == net.network() => Ok(text.to_owned()),
+        // Whoever writes more bits than count meant one address, or another length.
+        (Some(net), _) => Err(Trouble::new(
+            problem("has bits set behind its length"),
+            format!("write {}, or the one address", net.trunc()),
+        )),
+        (None, Some((address, _))) if address.parse::<IpAddr>().is_ok() => {
+            Err(key.trouble(problem("has a length that is none")))
+        }
+        (None, _) => Err(key.trouble(problem("is neither an address nor a network"))),
+    }
+}
+
+/// The network `10.0.0.0/8`, or that of the one address `10.0.0.1`.
+pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// Host and port of `host`, `host:port`, `[address]` or `[address]:port`.

@@ -73,7 +73,10 @@ fn protocol(error: &str) -> Failure<'static> {
     } else if !beginning.starts_with("HTTP/1.") {
         format!("not HTTP/1.1: begins with '{}'", beginning.escape_debug())
     } else {
-        format!("bad head: {}", error.strip_prefix("http parse fail: ").unwrap_or(error))
+        let plain = ["http parse fail: ", "http parse resulted in "]
+            .iter()
+            .find_map(|prefix| error.strip_prefix(prefix));
+        format!("bad head: {}", plain.unwrap_or(error))
     };
     Failure::new(FailureKind::Http, detail)
 }
@@ -131,19 +134,23 @@ pub(super) fn words(error: &io::Error) -> String {
 }
 
 fn tls_detail(error: &rustls::Error) -> String {
-    use rustls::{AlertDescription, Error, InvalidMessage};
+    use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
     match error {
         Error::InvalidCertificate(error) => certificate_detail(error),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "not TLS: plain text on this port?".to_owned()
         }
+        Error::InvalidMessage(what) => format!("broken TLS: {what:?}"),
+        Error::PeerMisbehaved(what) => format!("broken TLS: {what:?}"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the server wants a client certificate".to_owned()
         }
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
-            "no common TLS version: the server refuses 1.2 and 1.3".to_owned()
-        }
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "no common TLS version: the server refuses 1.2 and 1.3".to_owned(),
         Error::AlertReceived(alert) => format!("the server refuses: alert {alert:?}"),
         Error::PeerIncompatible(why) => format!("no common ground: {why:?}"),
         other => other.to_string(),
@@ -155,7 +162,8 @@ fn certificate_detail(error: &CertificateError) -> String {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
     };
-    let self_signed = timings::with(|context| context.self_signed);
+    let (self_signed, chain_is_good) =
+        timings::with(|context| (context.self_signed, context.chain_is_good));
     match error {
         CertificateError::Expired => "certificate expired".to_owned(),
         CertificateError::ExpiredContext { not_after, .. } => {
@@ -166,6 +174,9 @@ fn certificate_detail(error: &CertificateError) -> String {
             format!("certificate not yet valid, only from {}", at(not_before))
         }
         CertificateError::NotValidForName => "certificate for another host".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "certificate without a host name".to_owned()
+        }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let shown: Vec<String> =
                 presented.iter().take(NAMES_SHOWN).map(|name| plain_name(name)).collect();
@@ -173,9 +184,33 @@ fn certificate_detail(error: &CertificateError) -> String {
             format!("certificate for another host: {}{more}", shown.join(", "))
         }
         _ if self_signed => "self-signed certificate".to_owned(),
-        CertificateError::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
+        CertificateError::BadSignature if chain_is_good => {
+            "bad certificate: the server doesn't have its key".to_owned()
+        }
+        // Signed in the name of an authority we know, with a key that is not that one's.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate from an unknown issuer".to_owned()
+        }
         CertificateError::Revoked => "certificate revoked".to_owned(),
+        CertificateError::BadEncoding => "bad certificate: not readable".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "bad certificate: not for servers".to_owned()
+        }
+        CertificateError::Other(why) => {
+            format!("bad certificate: {}", in_words(&why.0.to_string()))
+        }
         other => format!("bad certificate: {other}"),
+    }
+}
+
+/// What webpki has only a name for.
+fn in_words(name: &str) -> &str {
+    match name {
+        "CaUsedAsEndEntity" => "an authority's, not a server's",
+        "EndEntityUsedAsCa" => "its issuer is no authority",
+        "NameConstraintViolation" => "its authority may not vouch for this name",
+        "PathLenConstraintViolated" => "its authority may not make others",
+        other => other,
     }
 }
 

@@ -32,8 +32,10 @@ mod verifier;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use ureq::http::{HeaderMap, HeaderValue, Response, Version, header};
@@ -44,6 +46,7 @@ use crate::runtime::{Stop, now};
 use crate::telemetry::{ByDaemonThread, metrics};
 
 use connectivity::Connectivity;
+use guard::Guard;
 use request::Step;
 use resolver::Resolver;
 use timings::Bodies;
@@ -75,11 +78,35 @@ pub struct ProbeOptions {
     /// Whether loopback, private and other special addresses may be dialled. Metadata addresses
     /// of clouds never are.
     pub allow_private_addresses: bool,
+    /// Networks that may be dialled although special addresses may not.
+    pub allowed_addresses: Vec<IpNet>,
+    /// Networks that may not be dialled, whatever else allows them.
+    pub denied_addresses: Vec<IpNet>,
+    /// Where webmon itself listens: never dialled. The unspecified address is every address of
+    /// this machine.
+    pub own_listeners: Vec<SocketAddr>,
     /// Look-ups of names that may be under way at once, 1 to 256.
     pub resolver_threads: usize,
     /// Hosts, names or addresses, and ports that are dialled when a check fails, to see whether
     /// the own network is there; none: nobody looks.
     pub connectivity: Vec<(String, u16)>,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        Self {
+            region: "default".to_owned(),
+            user_agent: concat!("webmon/", env!("CARGO_PKG_VERSION")).to_owned(),
+            max_body: 1 << 20,
+            max_redirects: 10,
+            allow_private_addresses: true,
+            allowed_addresses: Vec::new(),
+            denied_addresses: Vec::new(),
+            own_listeners: Vec::new(),
+            resolver_threads: 4,
+            connectivity: Vec::new(),
+        }
+    }
 }
 
 /// What a [`Prober`] is made with beside its options; the default is the operating system's.
@@ -173,10 +200,16 @@ impl Prober {
         let lookup = parts.lookup.unwrap_or_else(resolver::system_lookup);
         let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
         let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
-        let agent = transport::agent(resolver, tls, options.allow_private_addresses);
         let connectivity =
             Connectivity::new(options.connectivity.clone(), &lookup, parts.stop.clone())
                 .map_err(ProbeError::Resolver)?;
+        let guard = Guard {
+            allow_private: options.allow_private_addresses,
+            allowed: options.allowed_addresses.clone(),
+            denied: options.denied_addresses.clone(),
+            own_listeners: options.own_listeners.clone(),
+        };
+        let agent = transport::agent(resolver, tls, guard);
         Ok(Self { agent, headers, options, connectivity, stop: parts.stop })
     }
 
@@ -350,16 +383,7 @@ mod tests {
 
     #[test]
     fn a_panic_costs_one_check() {
-        let prober = Prober::new(ProbeOptions {
-            region: "test".to_owned(),
-            user_agent: "test".to_owned(),
-            max_body: 1 << 20,
-            max_redirects: 5,
-            allow_private_addresses: true,
-            resolver_threads: 1,
-            connectivity: Vec::new(),
-        })
-        .unwrap();
+        let prober = Prober::new(ProbeOptions::default()).unwrap();
         let spec = SiteSpec { name: "x".to_owned(), url: server(3), ..SiteSpec::default() };
         let site = spec.build(1, SiteDefaults { interval: 60, timeout: 20 }).unwrap();
         let target = Target::new(site, "test");

@@ -148,6 +148,8 @@ pub(super) struct Context {
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// Where the gate refused the first connection: the check counts as not begun.
     pub(super) refused_at: Option<IpAddr>,
+    /// The chain shown last was accepted; what fails then is the proof of its key.
+    pub(super) chain_is_good: bool,
     /// For tests: where to panic.
     #[cfg(test)]
     pub(super) panic_in: Option<Phase>,
@@ -185,6 +187,7 @@ thread_local! {
             self_signed: false,
             gate: None,
             refused_at: None,
+            chain_is_good: false,
             #[cfg(test)]
             panic_in: None,
             buffers: Vec::new(),
@@ -210,6 +213,7 @@ pub(super) fn begin(start: Duration, limit: Duration) {
         context.remote = None;
         context.certificate_end = None;
         context.self_signed = false;
+        context.chain_is_good = false;
         context.begin_answer();
     });
 }

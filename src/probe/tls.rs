@@ -74,6 +74,9 @@ pub(super) struct Tls {
     connection: Box<ClientConnection>,
     start: usize,
     end: usize,
+    /// What broke the connection. What was decrypted before is read first: whether both came in
+    /// one packet must not decide about a check.
+    broken: Option<rustls::Error>,
 }
 
 impl Tls {
@@ -85,10 +88,16 @@ impl Tls {
         records: &mut [u8],
     ) -> Result<Self, TlsError> {
         let connection = ClientConnection::new(config, name).map_err(TlsError::Tls)?;
-        let mut tls = Self { connection: Box::new(connection), start: 0, end: 0 };
+        let mut tls = Self { connection: Box::new(connection), start: 0, end: 0, broken: None };
         while tls.connection.is_handshaking() {
             tls.flush(socket)?;
-            if tls.fill(socket, records)? == 0 {
+            let taken = tls.fill(socket, records)?;
+            if tls.connection.is_handshaking()
+                && let Some(error) = tls.broken
+            {
+                return Err(TlsError::Tls(error));
+            }
+            if taken == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
@@ -103,7 +112,7 @@ impl Tls {
     }
 
     /// Takes records in, from the socket if none are left; 0 is the end.
-    fn fill(&mut self, socket: &mut Socket, records: &mut [u8]) -> Result<usize, TlsError> {
+    fn fill(&mut self, socket: &mut Socket, records: &mut [u8]) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, socket.receive(records)?);
         }
@@ -113,7 +122,7 @@ impl Tls {
         if let Err(error) = self.connection.process_new_packets() {
             // Tells the other side why, if that is still possible.
             let _ = self.flush(socket);
-            return Err(TlsError::Tls(error));
+            self.broken = Some(error);
         }
         Ok(taken)
     }
@@ -143,8 +152,11 @@ impl Tls {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // Everything that is here already comes along, nothing is waited for.
-                    if read > 0 && self.start == self.end {
+                    if read > 0 && (self.start == self.end || self.broken.is_some()) {
                         return Ok(read);
+                    }
+                    if let Some(error) = &self.broken {
+                        return Err(TlsError::Tls(error.clone()));
                     }
                     self.fill(socket, records)?;
                 }

@@ -23,11 +23,12 @@ use crate::runtime::now;
 
 use super::buffers::Buffers;
 use super::failure::{fault, from_socket, from_tls};
+use super::gate;
+use super::guard::Guard;
 use super::resolver::{LookupError, Resolver};
 use super::socket::{Socket, is_own_trouble};
 use super::timings;
 use super::tls::{Tls, TlsError};
-use super::{gate, guard};
 
 /// Largest head of an answer, in bytes.
 pub(super) const HEAD_MAX: usize = 64 << 10;
@@ -37,11 +38,7 @@ const BEFORE_BODY_MAX: u64 = 128 << 10;
 
 /// A ureq agent that does one request at a time and nothing else: no redirects, no proxy from
 /// the environment, no kept connections, no headers of its own.
-pub(super) fn agent(
-    resolver: Resolver,
-    tls: Arc<ClientConfig>,
-    allow_private_addresses: bool,
-) -> Agent {
+pub(super) fn agent(resolver: Resolver, tls: Arc<ClientConfig>, guard: Guard) -> Agent {
     use ureq::config::{AutoHeaderValue, Config};
 
     let config = Config::builder()
@@ -57,7 +54,7 @@ pub(super) fn agent(
         .accept_encoding(AutoHeaderValue::None)
         .user_agent(AutoHeaderValue::None)
         .build();
-    Agent::with_parts(config, Connector { tls, allow_private_addresses }, Names(resolver))
+    Agent::with_parts(config, Connector { tls, guard }, Names(resolver))
 }
 
 /// The host without the brackets of an IPv6 address.
@@ -109,7 +106,7 @@ fn lookup_failure(error: LookupError) -> Failure<'static> {
 #[derive(Debug)]
 struct Connector {
     tls: Arc<ClientConfig>,
-    allow_private_addresses: bool,
+    guard: Guard,
 }
 
 impl UreqConnector for Connector {
@@ -155,16 +152,15 @@ impl Connector {
         let mut allowed: Vec<&SocketAddr> = addresses
             .iter()
             .filter(|address| {
-                let refusal = guard::refusal(address.ip(), self.allow_private_addresses);
-                refused = refused.or(refusal.map(|why| (address.ip(), why)));
-                refusal.is_none()
+                let refusal = self.guard.refusal(address);
+                let may = refusal.is_none();
+                refused = refused.take().or(refusal);
+                may
             })
             .collect();
         let deadline = timings::deadline();
         let mut failure = match refused {
-            Some((address, why)) => {
-                Failure::new(FailureKind::Blocked, format!("{address} is {why}"))
-            }
+            Some(why) => Failure::new(FailureKind::Blocked, why),
             None => Failure::new(FailureKind::Dns, "the name has no address"),
         };
         if !allowed.is_empty() {

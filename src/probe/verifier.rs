@@ -118,6 +118,7 @@ impl ServerCertVerifier for Recording {
         let key = fingerprint(name, leaf, others);
         if let Some(chain) = self.recall(&key, now_s) {
             saw_chain_until(chain.end);
+            timings::with(|context| context.chain_is_good = true);
             return Ok(ServerCertVerified::assertion());
         }
         let validity = validity(leaf, others);
@@ -126,6 +127,7 @@ impl ServerCertVerifier for Recording {
         }
         match self.inner.verify_server_cert(leaf, others, name, ocsp, now) {
             Ok(verified) => {
+                timings::with(|context| context.chain_is_good = true);
                 if let Some((from, end, true)) = validity {
                     let until = end.min(now_s.saturating_add(REMEMBERED_S));
                     self.remember(key, Verified { from, until, end }, now_s);
@@ -134,7 +136,10 @@ impl ServerCertVerifier for Recording {
             }
             Err(error) => {
                 let self_signed = names_itself_as_issuer(leaf);
-                timings::with(|context| context.self_signed = self_signed);
+                timings::with(|context| {
+                    context.self_signed = self_signed;
+                    context.chain_is_good = false;
+                });
                 Err(error)
             }
         }

@@ -122,7 +122,7 @@ fn only_failures_of_the_network_are_asked_about() {
 fn a_target_that_hangs_holds_a_result_two_seconds_and_no_measure() {
     let site = nobody();
     let port = counting(any_port()).0.port();
-    let _hole = super::dns::black_hole(port);
+    let _hole = super::support::black_hole(port);
     let start = now().mono;
     let check = check_with(
         &asking(&[("127.0.0.2", port)]),

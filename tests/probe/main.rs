@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bodies;
+mod certificates;
 mod charsets;
 mod connectivity;
 mod dns;
 mod expectations;
+mod guarding;
 mod heads;
 mod limits;
 mod patterns;
@@ -16,5 +18,10 @@ mod redirects;
 mod requests;
 mod retries;
 mod support;
+mod table;
+mod table_bodies;
+mod table_heads;
+mod table_network;
+mod table_tls;
 mod tls;
 mod trouble;

@@ -12,6 +12,8 @@ use webmon::probe::{Lookup, ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, Threads, now};
 use webmon::site::{SettingValue, Site, SiteDefaults, SiteSpec};
 
+/// When every check is due.
+pub(crate) const DUE: Timestamp = Timestamp::constant(1_767_225_600, 0);
 /// Time of a check that is meant to run out of it.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 /// What a check may take longer than its timeout before a test fails: a loaded machine is no bug.
@@ -32,6 +34,8 @@ pub(crate) enum Do {
     Flood(Vec<u8>),
     /// Says nothing and keeps the connection, until the other side is gone.
     Hang,
+    /// Waits a moment, so that what comes next comes by itself.
+    Pause,
     /// Ends the connection with a reset.
     Reset,
 }
@@ -72,15 +76,7 @@ impl Server {
             let request = read_request(&mut stream);
             seen.lock().unwrap().push(request.clone());
             let script = script(&request);
-            for step in &script {
-                if matches!(step, Do::Reset) {
-                    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
-                    return;
-                }
-                if !act(step, &mut stream) {
-                    return;
-                }
-            }
+            play(&script, &mut stream);
         });
         Self { address, requests }
     }
@@ -142,6 +138,16 @@ pub(crate) fn read_request(stream: &mut dyn Stream) -> String {
     }
 }
 
+/// All steps on a socket; whether the other side is still there.
+pub(crate) fn play(script: &[Do], stream: &mut TcpStream) -> bool {
+    script.iter().all(|step| {
+        if matches!(step, Do::Reset) {
+            let _ = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
+        }
+        act(step, stream)
+    })
+}
+
 /// One step; whether the other side is still there.
 pub(crate) fn act(step: &Do, stream: &mut dyn Stream) -> bool {
     let pause = Stop::new();
@@ -164,7 +170,30 @@ pub(crate) fn act(step: &Do, stream: &mut dyn Stream) -> bool {
             let _ = stream.read_to_end(&mut Vec::new());
             false
         }
+        Do::Pause => !pause.wait(Duration::from_millis(30)),
         Do::Reset => false,
+    }
+}
+
+/// Listens on 127.0.0.2:`port` and fills the queue, so that further connections hang; keep what
+/// it gives.
+pub(crate) fn black_hole(port: u16) -> (std::os::fd::OwnedFd, Vec<TcpStream>) {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+
+    let address = SocketAddr::from(([127, 0, 0, 2], port));
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&listener, &address).unwrap();
+    listen(&listener, 0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        match TcpStream::connect_timeout(&address, SHORT) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "the queue is not full");
+                return (listener, waiting);
+            }
+        }
+        assert!(waiting.len() < 64, "the queue doesn't fill");
     }
 }
 
@@ -173,21 +202,28 @@ fn lookup() -> Lookup {
     let hang = Stop::new();
     Arc::new(move |host| {
         let addresses = |list: &[[u8; 4]]| Ok(list.iter().map(|a| IpAddr::from(*a)).collect());
+        let failed = |why| {
+            Err(std::io::Error::other(format!("failed to lookup address information: {why}")))
+        };
         match host {
-            "site.test" | "other.test" | "www.site.test" => addresses(&[[127, 0, 0, 1]]),
+            "site.test." | "under_score.test" | "deep.www.site.test" | "site.test"
+            | "other.test" | "www.site.test" => addresses(&[[127, 0, 0, 1]]),
             // Nobody listens on the first ones.
             "second.test" => addresses(&[[127, 0, 0, 3], [127, 0, 0, 1]]),
             "blackhole.test" => addresses(&[[127, 0, 0, 2], [127, 0, 0, 1]]),
             "mixed.test" => addresses(&[[169, 254, 169, 254], [127, 0, 0, 1]]),
             "metadata.test" => addresses(&[[169, 254, 169, 254]]),
+            "public-then-local.test" => addresses(&[[224, 0, 0, 1], [127, 0, 0, 1]]),
+            "multicast.test" => addresses(&[[224, 0, 0, 1]]),
+            "nodata.test" => failed("No address associated with hostname"),
+            "servfail.test" => failed("Temporary failure in name resolution"),
+            "broken.test" => failed("Non-recoverable failure in name resolution"),
             "empty.test" => addresses(&[]),
             "hang.test" => {
                 hang.wait_forever();
                 addresses(&[])
             }
-            _ => Err(std::io::Error::other(
-                "failed to lookup address information: Name or service not known",
-            )),
+            _ => failed("Name or service not known"),
         }
     })
 }
@@ -199,13 +235,16 @@ pub(crate) fn options() -> ProbeOptions {
         max_body: MAX_BODY,
         max_redirects: MAX_REDIRECTS,
         allow_private_addresses: true,
+        allowed_addresses: Vec::new(),
+        denied_addresses: Vec::new(),
+        own_listeners: Vec::new(),
         resolver_threads: 4,
         connectivity: Vec::new(),
     }
 }
 
 pub(crate) fn prober_with(options: ProbeOptions) -> Prober {
-    let extra_roots = vec![super::tls::authority().certificate()];
+    let extra_roots = vec![super::certificates::authority().certificate()];
     let lookup = Some(lookup());
     Prober::with_parts(options, ProbeParts { lookup, extra_roots, ..ProbeParts::default() })
         .unwrap()
@@ -264,7 +303,8 @@ impl Expect {
     }
 }
 
-fn phases_of(check: &Check<'_>) -> String {
+/// The phases that are there, by name, in their order.
+pub(crate) fn phases_of(check: &Check<'_>) -> String {
     let phases = check.phases;
     let named = [
         ("resolve", phases.resolve),
@@ -279,23 +319,29 @@ fn phases_of(check: &Check<'_>) -> String {
 
 /// Checks `site` with `prober` and compares.
 pub(crate) fn check_with(prober: &Prober, site: Site, expect: &Expect) -> Check<'static> {
-    let due = Timestamp::from_millisecond(1_767_225_600_000).unwrap();
     let timeout = site.timeout;
     let target = Target::new(site, "test");
     let start = now().mono;
-    let check = prober.check(&target, due);
+    let check = prober.check(&target, DUE);
     let took = now().mono - start;
 
     let detail = check.failure.as_ref().map_or("", |failure| &failure.detail);
     assert_eq!(check.failure.as_ref().map(|f| f.kind), expect.kind, "{check:#?}");
     assert!(detail.contains(&expect.detail), "'{}' is not in '{detail}'", expect.detail);
-    assert!(!detail.contains('\n'), "{detail}");
     let outcome = if expect.kind.is_some() { Outcome::Down } else { Outcome::Up };
     assert_eq!(check.outcome, outcome, "{check:#?}");
     if let Some(phases) = expect.phases {
         assert_eq!(phases_of(&check), phases, "{check:#?}");
     }
     assert!(took < timeout + SLACK, "took {took:?} of {timeout:?}");
+    assert_sound(&check, &target, took);
+    check
+}
+
+/// What holds for every check of [`DUE`] that took so long, whatever it found.
+pub(crate) fn assert_sound(check: &Check<'_>, target: &Target, took: Duration) {
+    let detail = check.failure.as_ref().map_or("", |failure| &failure.detail);
+    assert!(!detail.contains(char::is_control), "{detail}");
     let response_time = check.response_time.expect("a check that began has a response time");
     assert!(response_time <= took.as_secs_f64(), "{response_time} of {took:?}");
     let sum: f64 = [
@@ -310,11 +356,10 @@ pub(crate) fn check_with(prober: &Prober, site: Site, expect: &Expect) -> Check<
     .sum();
     // Each is rounded to a microsecond.
     assert!(sum <= response_time + 1e-5, "{sum} of {response_time}: {check:#?}");
-    assert_eq!(check.check_entry_id, target.identity().check_entry_id(due));
+    assert_eq!(check.check_entry_id, target.identity().check_entry_id(DUE));
     assert_eq!((check.website_id, check.region.as_ref()), (7, "test"));
-    assert_eq!(check.scheduled_at, due);
+    assert_eq!(check.scheduled_at, DUE);
     assert!(check.started_at.is_some());
-    check
 }
 
 /// Checks `site` with the shared prober and compares.

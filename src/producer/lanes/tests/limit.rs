@@ -62,16 +62,8 @@ impl Probing {
             let dead = Ipv4Addr::new(127, 9, 9, 9).into();
             Ok(if name.starts_with("two") { vec![dead, local] } else { vec![local] })
         });
-        let options = ProbeOptions {
-            region: "test".to_owned(),
-            user_agent: "test".to_owned(),
-            max_body: 1 << 20,
-            max_redirects: 5,
-            allow_private_addresses: true,
-            resolver_threads: 4,
-        };
         let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };
-        let prober = Prober::with_parts(options, parts).unwrap();
+        let prober = Prober::with_parts(ProbeOptions::default(), parts).unwrap();
         Arc::new(Self { prober, records: Mutex::default(), taken: AtomicUsize::new(0) })
     }
 

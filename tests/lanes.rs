@@ -1,5 +1,7 @@
 //! Slow sites beside healthy ones, and the limit per address, with the daemons as processes.
 
+#![allow(clippy::expect_used)] // helpers of tests too
+
 mod support;
 
 use std::net::{SocketAddr, TcpListener};

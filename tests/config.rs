@@ -6,8 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-#[path = "config/site_docs.rs"]
-mod site_docs;
+#[path = "config/site_settings.rs"]
+mod site_settings;
 #[path = "config/sources.rs"]
 mod sources;
 
@@ -329,43 +329,6 @@ fn websites_of_the_file() {
     assert_eq!(two.expected_status.as_deref(), Some("204"));
     let site = one.build(1, settings.monitoring.defaults()).unwrap();
     assert_eq!((site.interval.secs(), site.timeout.as_secs()), (20, 10));
-}
-
-#[test]
-fn further_settings_of_a_site_are_read_and_shown() {
-    let setup = setup(
-        "websites:\n- name: One\n  url: https://one.example/\n  username: \"${WHO}\"\n  \
-         follow_redirects: NONE\n  retries: ${TRIES}\n  retry_pause: 0.25\n  tls_verify: ${VERIFY}\n  \
-         max_response_time: ${LIMIT:-1.5}\n  expected_headers: {Server: '^${WHO}', Age: '.'}\n  \
-         forbidden_regex: ${NOTHING:-}\n  server_name: ~\n  min_certificate_days: 14\n",
-    )
-    .env("WHO", "me")
-    .env("TRIES", "2")
-    .env("VERIFY", "off");
-    let loaded = setup.load();
-    let [site] = loaded.settings.websites.as_slice() else { panic!("one site") };
-    let built = site.build(1, loaded.settings.monitoring.defaults()).unwrap();
-    let more = built.more();
-    assert_eq!((more.retries, more.retry_pause.as_millis()), (2, 250));
-    assert_eq!(more.max_response_time.map(|time| time.as_millis()), Some(1500));
-    assert_eq!((more.tls.unverified, more.min_certificate_days), (true, Some(14)));
-    assert_eq!(more.expected_headers[1].pattern.source(), "^me");
-    assert_eq!((&more.forbidden, &more.tls.server_name), (&None, &None));
-    let shown = show(&loaded);
-    for line in [
-        "    username: me",
-        "    expected_headers: {Age: \".\", Server: \"^me\"}",
-        "    max_response_time: 1.5",
-        "    min_certificate_days: 14",
-        "    follow_redirects: none",
-        "    tls_verify: false",
-        "    retries: 2",
-        "    retry_pause: 0.25",
-    ] {
-        assert!(shown.lines().any(|shown| shown == line), "no line '{line}' in\n{shown}");
-    }
-    assert!(!shown.contains("forbidden_regex") && !shown.contains("server_name"), "{shown}");
-    assert_eq!(self::setup(&shown).load().settings.websites, loaded.settings.websites);
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! `docs/sites.md` has every key of a site, what it holds, and an example that is read.
+//! The settings of sites that few have; `docs/sites.md` has every key of a site, what it holds, and
+//! an example that is read.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use webmon::config::show;
 use webmon::site::SETTINGS;
 
 use super::{ROOT, setup};
@@ -58,4 +60,41 @@ fn each_common_key_has_an_example_that_is_read() {
         let file = format!("websites:\n-\n{lines}");
         assert_eq!(setup(&file).load().settings.websites.len(), 1, "{example}");
     }
+}
+
+#[test]
+fn further_settings_of_a_site_are_read_and_shown() {
+    let setup = setup(
+        "websites:\n- name: One\n  url: https://one.example/\n  username: \"${WHO}\"\n  \
+         follow_redirects: NONE\n  retries: ${TRIES}\n  retry_pause: 0.25\n  tls_verify: ${VERIFY}\n  \
+         max_response_time: ${LIMIT:-1.5}\n  expected_headers: {Server: '^${WHO}', Age: '.'}\n  \
+         forbidden_regex: ${NOTHING:-}\n  server_name: ~\n  min_certificate_days: 14\n",
+    )
+    .env("WHO", "me")
+    .env("TRIES", "2")
+    .env("VERIFY", "off");
+    let loaded = setup.load();
+    let [site] = loaded.settings.websites.as_slice() else { panic!("one site") };
+    let built = site.build(1, loaded.settings.monitoring.defaults()).unwrap();
+    let more = built.more();
+    assert_eq!((more.retries, more.retry_pause.as_millis()), (2, 250));
+    assert_eq!(more.max_response_time.map(|time| time.as_millis()), Some(1500));
+    assert_eq!((more.tls.unverified, more.min_certificate_days), (true, Some(14)));
+    assert_eq!(more.expected_headers[1].pattern.source(), "^me");
+    assert_eq!((&more.forbidden, &more.tls.server_name), (&None, &None));
+    let shown = show(&loaded);
+    for line in [
+        "    username: me",
+        "    expected_headers: {Age: \".\", Server: \"^me\"}",
+        "    max_response_time: 1.5",
+        "    min_certificate_days: 14",
+        "    follow_redirects: none",
+        "    tls_verify: false",
+        "    retries: 2",
+        "    retry_pause: 0.25",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "no line '{line}' in\n{shown}");
+    }
+    assert!(!shown.contains("forbidden_regex") && !shown.contains("server_name"), "{shown}");
+    assert_eq!(super::setup(&shown).load().settings.websites, loaded.settings.websites);
 }

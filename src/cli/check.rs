@@ -82,11 +82,9 @@ fn once(
 
 fn details(check: &Check<'_>) -> Vec<String> {
     let mut lines = phases(&check.phases);
-    // Without redirects it would say the same again.
-    let last_hop = check.last_hop.filter(|_| check.redirects.is_some_and(|n| n > 0));
-    if let Some(last_hop) = last_hop {
+    if let Some(last_hop) = &check.last_hop {
         lines.push("of the last request alone".to_owned());
-        lines.extend(phases(&last_hop).into_iter().map(|line| format!("  {line}")));
+        lines.extend(phases(last_hop).into_iter().map(|line| format!("  {line}")));
     }
     let mut fact = |name: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{name:<12} {value}")));
@@ -101,7 +99,6 @@ fn details(check: &Check<'_>) -> Vec<String> {
         "pattern",
         check.regex_match.map(|found| if found { "found" } else { "not found" }.into()),
     );
-    fact("tries", check.tries.filter(|n| *n > 1).map(|n| n.to_string()));
     let away = "unreachable: this says nothing about the site";
     fact("own network", check.unreachable_self.then(|| away.to_owned()));
     fact("captures", check.regex_captures.as_ref().filter(|c| !c.is_empty()).map(|c| c.join(", ")));
@@ -134,9 +131,10 @@ mod tests {
         let identity = Identity::new(1, &region);
         let plain = Check::empty(&identity, 1, url, region, Timestamp::UNIX_EPOCH);
         let last_hop = Some(Phases { connect: Some(0.25), ..Phases::default() });
-        let plain = Check { tries: Some(1), redirects: Some(0), last_hop, ..plain };
+        let plain = Check { tries: Some(1), redirects: Some(0), ..plain };
         assert!(details(&plain).is_empty(), "{:?}", details(&plain));
-        let told = Check { tries: Some(3), redirects: Some(1), ..plain };
+        let told =
+            Check { tries: Some(3), redirects: Some(1), last_hop, unreachable_self: true, ..plain };
         assert_eq!(
             details(&told),
             [
@@ -144,6 +142,7 @@ mod tests {
                 "  connect      0.250000 s",
                 "tries        3",
                 "redirects    1",
+                "own network  unreachable: this says nothing about the site",
             ]
         );
     }

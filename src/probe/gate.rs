@@ -55,7 +55,9 @@ pub(super) fn sort(addresses: &mut [&SocketAddr]) {
 
 /// Asks the gate, if there is one.
 pub(super) fn pass(address: IpAddr) -> Result<(), Failure<'static>> {
-    let (gate, begins) = timings::with(|context| (context.gate.clone(), context.remote.is_none()));
+    let (gate, begins) = timings::with(|context| {
+        (context.gate.clone(), context.remote.is_none() && !context.is_later_try)
+    });
     let Some(gate) = gate else { return Ok(()) };
     let address = address.to_canonical();
     if gate.admit(address, begins) || !begins {

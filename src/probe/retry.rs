@@ -13,7 +13,7 @@ use crate::check::{Check, Failure, FailureKind};
 use crate::runtime::now;
 use crate::site::Interval;
 
-use super::{Prober, Target};
+use super::{Prober, Target, timings};
 
 impl Prober {
     /// Checks `target` now, for the due time `scheduled_at`: as many tries as the site may have
@@ -24,7 +24,13 @@ impl Prober {
         let start = now();
         let next_due =
             start.mono.saturating_add(until_next_due(target.interval(), scheduled_at, start.wall));
+        timings::with(|context| context.is_later_try = false);
         let mut check = self.try_once(target, scheduled_at);
+        if timings::with(|context| context.refused_at.is_some()) {
+            // It counts as not begun.
+            return check;
+        }
+        timings::with(|context| context.is_later_try = true);
         let started_at = check.started_at;
         let mut tries = 1;
         let more = target.site.more();

@@ -146,6 +146,8 @@ pub(super) struct Context {
     pub(super) self_signed: bool,
     /// Asked before each dial; set around the check.
     pub(super) gate: Option<Arc<dyn Gate>>,
+    /// An earlier try of the same check may have sent something: it can't be handed back.
+    pub(super) is_later_try: bool,
     /// Where the gate refused the first connection: the check counts as not begun.
     pub(super) refused_at: Option<IpAddr>,
     /// The chain shown last was accepted; what fails then is the proof of its key.
@@ -186,6 +188,7 @@ thread_local! {
             certificate_end: None,
             self_signed: false,
             gate: None,
+            is_later_try: false,
             refused_at: None,
             chain_is_good: false,
             #[cfg(test)]

@@ -8,6 +8,7 @@ mod pattern;
 mod search;
 mod secrets;
 mod settings;
+mod simulation;
 mod status;
 
 use std::time::Duration;

@@ -1,13 +1,14 @@
 //! Tries before a verdict.
 
-use std::sync::Mutex;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use webmon::check::FailureKind::{self, Blocked, Connect, Redirect, Regex, Status};
 use webmon::check::{Check, Outcome};
-use webmon::probe::{ProbeOptions, ProbeParts, Prober, Target};
+use webmon::probe::{Gate, ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, now};
 use webmon::site::{SettingValue, SiteSpec};
 
@@ -123,7 +124,7 @@ fn a_try_that_might_not_end_before_the_next_due_time_is_not_begun() {
 
 #[test]
 fn each_try_has_its_own_time_and_pauses_are_kept() {
-    let times = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let times = Arc::new(Mutex::new(Vec::new()));
     let seen = times.clone();
     let server = Server::answering(move |_| {
         seen.lock().unwrap().push(now().mono);
@@ -161,4 +162,37 @@ fn a_stop_ends_the_pause_and_the_tries() {
         assert_eq!(checking.join().unwrap(), (Some(Status), Some(1)));
     });
     assert!(now().mono - start < Duration::from_secs(10));
+}
+
+/// Admits so many connections that begin a check, and counts all.
+#[derive(Debug)]
+struct Doorkeeper {
+    admits: usize,
+    asked: Mutex<Vec<bool>>,
+}
+
+impl Gate for Doorkeeper {
+    fn admit(&self, _: IpAddr, begins: bool) -> bool {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(begins);
+        asked.len() <= self.admits
+    }
+
+    fn place(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+#[test]
+fn what_is_refused_at_the_gate_is_not_begun_and_what_is_begun_is_not_refused() {
+    for (admits, asked, tries) in [(0, vec![true], None), (1, vec![true, false], Some(2))] {
+        let gate = Arc::new(Doorkeeper { admits, asked: Mutex::default() });
+        let server = failing(1);
+        let target = Target::new(build(&retrying(&server.url(), 2, 0)), "test");
+        let due = Timestamp::from_millisecond(now().wall.as_millisecond()).unwrap();
+        let check = prober().check_through(&target, due, gate.clone());
+        assert_eq!(check.ok().map(|check| check.tries), tries.map(Some));
+        assert_eq!(*gate.asked.lock().unwrap(), asked);
+        assert_eq!(server.requests().len(), usize::from(tries.unwrap_or(0)));
+    }
 }

@@ -23,12 +23,12 @@ use crate::runtime::now;
 
 use super::buffers::Buffers;
 use super::failure::{fault, from_socket, from_tls};
+use super::gate;
 use super::guard::Guard;
 use super::resolver::{LookupError, Resolver};
 use super::socket::{Socket, is_own_trouble};
 use super::timings;
 use super::tls::{Tls, TlsError};
-use super::{gate, guard};
 
 /// Largest head of an answer, in bytes.
 pub(super) const HEAD_MAX: usize = 64 << 10;

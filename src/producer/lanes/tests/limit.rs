@@ -68,6 +68,9 @@ impl Probing {
             max_body: 1 << 20,
             max_redirects: 5,
             allow_private_addresses: true,
+            allowed_addresses: Vec::new(),
+            denied_addresses: Vec::new(),
+            own_listeners: Vec::new(),
             resolver_threads: 4,
         };
         let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };

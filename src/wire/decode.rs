@@ -214,7 +214,8 @@ fn seconds(field: &'static str, value: Option<Option<f64>>) -> Result<Option<f64
         if (0.0..=SECONDS_MAX).contains(&seconds) {
             return Ok(seconds);
         }
-        Err(DecodeError::range(field, format!("{seconds} is not within 0 to {SECONDS_MAX} s")))
+        // As `Debug` has it: a number may have 300 digits, which then become an exponent.
+        Err(DecodeError::range(field, format!("{seconds:?} is not within 0 to {SECONDS_MAX} s")))
     })
 }
 

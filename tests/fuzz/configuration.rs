@@ -63,8 +63,12 @@ const WORDS: &[&str] = &[
     "\u{85}",
     "\t",
 ];
-/// What one configuration may take: far less than any operator's patience, far more than it does.
-const TIME_MAX: Duration = Duration::from_secs(5);
+/// What is read of an input, in bytes: a file with thousands of faults takes a second even of an
+/// optimised build, and the short run shall try many.
+const INPUT_MAX: usize = 16 << 10;
+/// What one configuration may take: far more than it does in any build on a busy machine, far less
+/// than what grows by powers.
+const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Whether the input may name a command, which `load` would run. A backslash could hide one.
 fn may_run_something(input: &[u8]) -> bool {
@@ -96,7 +100,7 @@ fn config() {
         if may_run_something(input) {
             return;
         }
-        let (file, variables) = parts(input);
+        let (file, variables) = parts(&input[..input.len().min(INPUT_MAX)]);
         fs::write(dir.path().join("config.yaml"), file).unwrap();
         let mut sources = Sources { cwd: dir.path().to_owned(), ..Sources::default() };
         sources.environment.extend(variables);

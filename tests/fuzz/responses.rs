@@ -77,15 +77,13 @@ fn prober() -> Prober {
         user_agent: "webmon-fuzz".to_owned(),
         max_body: 64 << 10,
         max_redirects: 3,
-        allow_private_addresses: true,
-        allowed_addresses: Vec::new(),
         denied_addresses: everything_else(),
-        own_listeners: Vec::new(),
         resolver_threads: 1,
+        ..ProbeOptions::default()
     };
     let lookup: webmon::probe::Lookup = Arc::new(|_| Ok(vec![IpAddr::V4(HOME)]));
-    Prober::with_parts(options, ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() })
-        .unwrap()
+    let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };
+    Prober::with_parts(options, parts).unwrap()
 }
 
 /// Sends the answer of the moment to whoever comes; its port.

@@ -53,7 +53,7 @@ fn hung_look_ups_hold_no_worker_and_not_the_others() {
 #[test]
 fn literal_addresses_need_no_look_up() {
     let lookup: webmon::probe::Lookup = std::sync::Arc::new(|_| panic!("nobody may ask"));
-    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = webmon::probe::ProbeParts { lookup: Some(lookup), ..Default::default() };
     let prober = Prober::with_parts(options(), parts).unwrap();
     let server = server();
     check_with(&prober, build(&spec(&server.url())), &up());

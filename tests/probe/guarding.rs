@@ -183,7 +183,7 @@ fn the_tripwire_would_tell() {
 
 /// A prober whose names all resolve by `lookup`, and which forbids private addresses.
 fn strict(options: ProbeOptions, lookup: Lookup) -> Prober {
-    let parts = ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = ProbeParts { lookup: Some(lookup), ..Default::default() };
     Prober::with_parts(ProbeOptions { allow_private_addresses: false, ..options }, parts).unwrap()
 }
 

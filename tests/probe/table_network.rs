@@ -123,7 +123,7 @@ fn looking_up(
     lookup: impl Fn(&str) -> std::io::Result<Vec<std::net::IpAddr>> + Send + Sync + 'static,
 ) -> Prober {
     let lookup: Lookup = Arc::new(lookup);
-    let parts = ProbeParts { lookup: Some(lookup), extra_roots: Vec::new() };
+    let parts = ProbeParts { lookup: Some(lookup), ..Default::default() };
     Prober::with_parts(ProbeOptions { resolver_threads: 1, ..options() }, parts).unwrap()
 }
 

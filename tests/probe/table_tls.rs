@@ -119,7 +119,11 @@ fn expired_root() -> Row {
 
 fn prober_with_roots(extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>) -> Prober {
     let lookup: webmon::probe::Lookup = std::sync::Arc::new(|_| Ok(vec![[127, 0, 0, 1].into()]));
-    Prober::with_parts(options(), ProbeParts { lookup: Some(lookup), extra_roots }).unwrap()
+    Prober::with_parts(
+        options(),
+        ProbeParts { lookup: Some(lookup), extra_roots, ..Default::default() },
+    )
+    .unwrap()
 }
 
 fn hosts() -> Vec<Row> {

@@ -35,6 +35,7 @@ impl Prober {
         timings::with(|context| {
             context.gate = Some(gate);
             context.refused_at = None;
+            context.may_refuse = true;
         });
         let check = self.check(target, scheduled_at);
         timings::with(|context| {
@@ -42,6 +43,15 @@ impl Prober {
             context.refused_at.take().map_or(Ok(check), Err)
         })
     }
+}
+
+/// The first try is over: whether the gate refused it. Further tries belong to a check that has
+/// begun, and are only counted.
+pub(super) fn refused_first_try() -> bool {
+    timings::with(|context| {
+        context.may_refuse = false;
+        context.refused_at.is_some()
+    })
 }
 
 /// Puts the address at which this check has a place first.
@@ -55,7 +65,9 @@ pub(super) fn sort(addresses: &mut [&SocketAddr]) {
 
 /// Asks the gate, if there is one.
 pub(super) fn pass(address: IpAddr) -> Result<(), Failure<'static>> {
-    let (gate, begins) = timings::with(|context| (context.gate.clone(), context.remote.is_none()));
+    let (gate, begins) = timings::with(|context| {
+        (context.gate.clone(), context.may_refuse && context.remote.is_none())
+    });
     let Some(gate) = gate else { return Ok(()) };
     let address = address.to_canonical();
     if gate.admit(address, begins) || !begins {

@@ -13,7 +13,7 @@ use crate::check::{Check, Failure, FailureKind};
 use crate::runtime::now;
 use crate::site::Interval;
 
-use super::{Prober, Target};
+use super::{Prober, Target, gate};
 
 impl Prober {
     /// Checks `target` now, for the due time `scheduled_at`: as many tries as the site may have
@@ -25,6 +25,10 @@ impl Prober {
         let next_due =
             start.mono.saturating_add(until_next_due(target.interval(), scheduled_at, start.wall));
         let mut check = self.try_once(target, scheduled_at);
+        if gate::refused_first_try() {
+            // Handed back, whatever it says.
+            return check;
+        }
         let started_at = check.started_at;
         let mut tries = 1;
         let more = target.site.more();

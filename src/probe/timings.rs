@@ -146,6 +146,8 @@ pub(super) struct Context {
     pub(super) self_signed: bool,
     /// Asked before each dial; set around the check.
     pub(super) gate: Option<Arc<dyn Gate>>,
+    /// Whether it may refuse one still: not after the first try.
+    pub(super) may_refuse: bool,
     /// Where the gate refused the first connection: the check counts as not begun.
     pub(super) refused_at: Option<IpAddr>,
     /// For tests: where to panic.
@@ -184,6 +186,7 @@ thread_local! {
             certificate_end: None,
             self_signed: false,
             gate: None,
+            may_refuse: false,
             refused_at: None,
             #[cfg(test)]
             panic_in: None,

@@ -69,6 +69,7 @@ impl Probing {
             max_redirects: 5,
             allow_private_addresses: true,
             resolver_threads: 4,
+            connectivity: Vec::new(),
         };
         let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };
         let prober = Prober::with_parts(options, parts).unwrap();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests too
 
+#[path = "schedule/million.rs"]
+mod million;
 #[path = "schedule/simulation.rs"]
 mod simulation;
 
@@ -410,50 +412,5 @@ fn strange_readings_do_no_harm() {
             schedule.insert(3, &identity(3), interval(60), now);
         }
         assert_eq!(schedule.len(), 3);
-    }
-}
-
-#[test]
-fn a_million_sites_for_three_minutes_and_two_steps() {
-    const SITES: i64 = 1_000_000;
-    let seconds = |id: i64| if id % 2 == 0 { 60 } else { 300 };
-    let mut world = World::new(START_MS);
-    let clock = || webmon::runtime::now().mono;
-    let begin = clock();
-    let mut schedule = Schedule::new(world.reading());
-    for id in 1..=SITES {
-        schedule.insert(id, &identity(id), interval(seconds(id)), world.reading());
-    }
-    println!("insert: {:?} per site", (clock() - begin) / SITES as u32);
-    assert!(schedule.memory_bytes() <= 64 * SITES as usize);
-
-    let end = START_MS + 3 * MINUTE_MS;
-    let mut counts = vec![0_u8; SITES as usize];
-    let (mut due, mut most, mut spent) = (0, 0, std::time::Duration::ZERO);
-    let mut out = Advance::default();
-    while world.reading().wall_ms < end {
-        world.run(100);
-        let begin = clock();
-        schedule.advance(world.reading(), &mut out);
-        spent += clock() - begin;
-        due += out.due.len();
-        most = most.max(out.due.len());
-        out.due.iter().for_each(|due| counts[due.website_id as usize - 1] += 1);
-    }
-    println!("advance: {:?} per due check of {due}", spent / due as u32);
-    for (id, count) in (1..).zip(counts).step_by(5) {
-        let expected = oracle(id, seconds(id), START_MS, end).count();
-        assert_eq!(usize::from(count), expected, "site {id}");
-    }
-    // The sites are spread: 10,000 a second are due, and no tenth of a second has twice as many.
-    assert!(most < 2000, "{most}");
-
-    for step in [HOUR_MS, -HOUR_MS] {
-        world.step(step);
-        let begin = clock();
-        schedule.advance(world.reading(), &mut out);
-        println!("step {step} ms: {:?}, {} due", clock() - begin, out.due.len());
-        assert_eq!(out.step_ms, Some(step));
-        assert_eq!(out.due.len(), if step > 0 { SITES as usize } else { 0 });
     }
 }

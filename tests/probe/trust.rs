@@ -115,8 +115,10 @@ fn a_client_certificate_is_shown_to_the_own_origin_alone() {
     check(site(&url(asks), &missing), &down(Internal, "secret 'nope' is not there: "));
 }
 
-/// A server with a certificate for `name`, and the names it is asked for.
-fn asked(name: &str) -> (u16, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) {
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// A server with a certificate for `name`, and the names and the requests it is asked for.
+fn asked(name: &str) -> (u16, Told, Told) {
     let config = server_config(authority().sign(&[name], 2020, 2080), false);
     let names = Arc::new(Mutex::new(Vec::new()));
     let requests = Arc::new(Mutex::new(Vec::new()));

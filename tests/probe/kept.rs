@@ -198,6 +198,8 @@ fn one_that_ends_before_the_answer_begins_costs_no_verdict() {
         up(&target);
         let second = up(&target);
         assert_eq!(early(&second), [true, true, tls]);
+        // What was sent in vain is no request of the check's.
+        assert_eq!((second.last_hop, second.tries), (None, Some(1)));
         assert_eq!(server.connections(), [0, 0, 1]);
         assert!(server.requests.lock().unwrap()[2].1.ends_with("payload"));
         assert_eq!(early(&up(&target)), [false; 3]);

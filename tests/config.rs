@@ -332,6 +332,25 @@ fn websites_of_the_file() {
 }
 
 #[test]
+fn secrets_of_sites_come_from_a_directory_and_from_variables() {
+    let setup = setup("monitoring: {secrets_dir: here, dns_cache: 7}\n")
+        .env("WEBMON_SECRET_TOKEN", SECRET)
+        .env("WEBMON_SECRET_NONE", "")
+        .write(".env", "WEBMON_SECRET_FROM_FILE=f\n");
+    let loaded = setup.load();
+    let settings = &loaded.settings;
+    assert_eq!(settings.monitoring.secrets_dir, Some(setup.dir.path().join("here")));
+    assert_eq!(settings.monitoring.dns_cache.as_secs(), 7);
+    let found: Vec<(&str, &str)> = settings
+        .secret_variables
+        .iter()
+        .map(|(name, secret)| (name.as_str(), secret.expose_secret()))
+        .collect();
+    assert_eq!(found, [("WEBMON_SECRET_FROM_FILE", "f"), ("WEBMON_SECRET_TOKEN", SECRET)]);
+    check_no_secret(&format!("{settings:?}"));
+}
+
+#[test]
 fn faults_of_variables_and_flags_come_with_those_of_the_file() {
     let faults = setup("database: {port: 0}\nlog: {level: info}\n")
         .env("WEBMON_DATABASE_PORT", "70000")

@@ -141,6 +141,9 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
         resolver_threads: RESOLVER_THREADS_MAX
             .min((settings.producer.threads + settings.producer.slow_threads) * 2),
         connectivity: monitoring.connectivity.clone(),
+        dns_cache: monitoring.dns_cache,
+        secrets_dir: monitoring.secrets_dir.clone(),
+        secret_variables: settings.secret_variables.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From decided values to typed settings, with the checks across keys.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -158,7 +159,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
             },
         },
         kafka: kafka(resolved, sources, faults),
-        monitoring: monitoring(resolved),
+        monitoring: monitoring(resolved, sources),
         producer: Producer {
             threads: r.number("producer.threads"),
             slow_threads: r.number("producer.slow_threads"),
@@ -189,12 +190,13 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
             },
         },
         websites: Vec::new(),
+        secret_variables: BTreeMap::new(),
     }
 }
 
 /// What holds for every check; the table's defaults stand in for faulty values, so that sites are
 /// judged by something sensible.
-pub(crate) fn monitoring(r: &Resolved) -> Monitoring {
+pub(crate) fn monitoring(r: &Resolved, sources: &Sources) -> Monitoring {
     let usual = find("monitoring.interval").and_then(|key| key.default.parse().ok());
     let interval = r.whole("monitoring.interval").or(usual).unwrap_or_default();
     let timeout = r.whole("monitoring.timeout").unwrap_or(TIMEOUT_S);
@@ -209,6 +211,8 @@ pub(crate) fn monitoring(r: &Resolved) -> Monitoring {
         connectivity: r.list(CONNECTIVITY).iter().filter_map(|server| target(server)).collect(),
         allowed_addresses: r.networks("monitoring.allowed_addresses"),
         denied_addresses: r.networks("monitoring.denied_addresses"),
+        dns_cache: Duration::from_secs(r.number("monitoring.dns_cache")),
+        secrets_dir: r.path(sources, "monitoring.secrets_dir"),
     }
 }
 

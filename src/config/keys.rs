@@ -213,6 +213,9 @@ static KEYS: &[Key] = &[
         "networks where sites may be although they are private, such as [10.1.0.0/16, fd00:1::/32]"),
     key("monitoring.denied_addresses", Kind::Networks, "",
         "networks where no site may be, whatever else allows them"),
+    key("monitoring.dns_cache", whole(0, 300, "seconds"), "0", "seconds that the addresses of a name are used again, 0 to 300; 0: each check looks up"),
+    key("monitoring.secrets_dir", Kind::Directory, "",
+        "directory of the secrets that sites refer to as {secret:NAME}, a file each; else WEBMON_SECRET_NAME is taken"),
 
     key("producer.threads", whole(1, 1024, "threads"), "32", "checks under way at once, 1 to 1024"),
     key("producer.slow_threads", whole(1, 1024, "threads"), "32", "the same for slow sites, which never wait with the others, 1 to 1024"),

@@ -163,6 +163,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         faults.sort();
         return Err(faults);
     }
+    settings.secret_variables = variables.site_secrets();
     settings.websites = websites.iter().map(|website| website.spec.clone()).collect();
     let origins = keys()
         .iter()

@@ -1,5 +1,6 @@
 //! The settings as typed values, valid as a whole.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub log: Log,
     /// Sites of the file, to be put into the table when not there yet, by name. Each one builds.
     pub websites: Vec<SiteSpec>,
+    /// The secrets of sites that variables hold, by the variable's name.
+    pub secret_variables: BTreeMap<String, SecretString>,
 }
 
 impl fmt::Debug for Settings {
@@ -48,6 +51,7 @@ impl fmt::Debug for Settings {
             .field("storage", &self.storage)
             .field("log", &self.log)
             .field("websites", &names)
+            .field("secret_variables", &self.secret_variables.keys())
             .finish()
     }
 }
@@ -194,6 +198,10 @@ pub struct Monitoring {
     pub allowed_addresses: Vec<IpNet>,
     /// Networks where no site may be.
     pub denied_addresses: Vec<IpNet>,
+    /// How long the addresses of a name are used again.
+    pub dns_cache: Duration,
+    /// The directory of the secrets that sites refer to.
+    pub secrets_dir: Option<PathBuf>,
 }
 
 impl Monitoring {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secrecy::SecretString;
+
 use super::faults::{Faults, Origin, Trouble, nearest};
 use super::keys::{PREFIX, keys};
 
@@ -14,6 +16,8 @@ pub(crate) const CONFIG_FILE_VARIABLE: &str = "WEBMON_CONFIG_FILE";
 const OTHER_VARIABLES: [&str; 3] =
     [ENV_FILE_VARIABLE, CONFIG_FILE_VARIABLE, "WEBMON_UPDATE_GOLDEN"];
 const TEST_PREFIX: &str = "WEBMON_TEST_";
+/// What the names of variables begin with that hold secrets of sites.
+const SECRET_PREFIX: &str = "WEBMON_SECRET_";
 
 /// A variable and where it was set.
 pub(crate) struct Variable {
@@ -65,12 +69,23 @@ impl Variables {
         self.0.get(name).filter(|variable| !variable.value.is_empty())
     }
 
+    /// The secrets that sites may refer to, by the variable's name.
+    pub(crate) fn site_secrets(&self) -> BTreeMap<String, SecretString> {
+        let secrets = self.0.iter().filter(|(name, variable)| {
+            name.starts_with(SECRET_PREFIX) && !variable.value.is_empty()
+        });
+        secrets
+            .map(|(name, variable)| (name.clone(), SecretString::from(variable.value.clone())))
+            .collect()
+    }
+
     /// A fault for each variable with our prefix that no key has.
     pub(crate) fn check_names(&self, faults: &mut Faults) {
         let known: Vec<String> = keys().iter().map(super::keys::Key::variable).collect();
         let strange = self.0.iter().filter(|(name, _)| {
             name.starts_with(PREFIX)
                 && !name.starts_with(TEST_PREFIX)
+                && !name.starts_with(SECRET_PREFIX)
                 && !OTHER_VARIABLES.contains(&name.as_str())
                 && !known.contains(name)
         });

@@ -85,7 +85,7 @@ impl Connectivity {
         let names = targets.iter().filter(|(host, _)| host.parse::<IpAddr>().is_err()).count();
         let resolver = match names {
             0 => None,
-            names => Some(Resolver::with_threads(names, lookup)?),
+            names => Some(Resolver::with_threads(names, lookup, Duration::ZERO)?),
         };
         let state = State { is_running: false, last: None, was_reachable: true };
         Ok(Some(Self { targets, resolver, state: Mutex::new(state), ended: Condvar::new(), stop }))

@@ -7,7 +7,8 @@
 //! - A check takes at most its site's timeout, whatever the other side does. The one deadline is
 //!   fixed when it begins.
 //! - A check always gives a [`Check`], and never a panic.
-//! - Nothing of one check is seen by the next: no cookies, no connections, no TLS sessions.
+//! - Nothing of one check is seen by the next: no cookies, no TLS sessions, and no connections
+//!   but of a site that wants to keep one (see `kept.rs`).
 //! - Every address is judged by the guard right before it is dialled, on every redirect.
 //! - Credentials go to the origin they were given for, and into no text.
 
@@ -20,36 +21,50 @@ mod failure;
 mod gate;
 mod guard;
 mod judge;
+mod kept;
+mod proxy;
 mod request;
 mod resolver;
 mod retry;
+mod route;
+mod secrets;
 mod socket;
 mod target;
 mod timings;
 mod tls;
 mod transport;
+mod trust;
 mod verifier;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
+use secrecy::SecretString;
 use ureq::http::{HeaderMap, HeaderValue, Response, Version, header};
 use ureq::{Agent, Body};
 
 use crate::check::{Check, Failure, FailureKind, Outcome, seconds};
 use crate::runtime::{Stop, now};
+use crate::site::FollowRedirects;
 use crate::telemetry::{ByDaemonThread, metrics};
 
 use connectivity::Connectivity;
 use guard::Guard;
+use kept::Borrowed;
 use request::Step;
 use resolver::Resolver;
+use route::Own;
+use secrets::Secrets;
 use timings::Bodies;
+use trust::Trust;
 
 pub use gate::Gate;
 pub use resolver::Lookup;
@@ -90,6 +105,13 @@ pub struct ProbeOptions {
     /// Hosts, names or addresses, and ports that are dialled when a check fails, to see whether
     /// the own network is there; none: nobody looks.
     pub connectivity: Vec<(String, u16)>,
+    /// How long the addresses of a name are used again; zero looks up each time.
+    pub dns_cache: Duration,
+    /// The directory of the secrets that sites refer to, a file each.
+    pub secrets_dir: Option<PathBuf>,
+    /// Secrets for which there is no file, as `WEBMON_SECRET_` and the name in capitals, with `_`
+    /// for `-` and `.`.
+    pub secret_variables: BTreeMap<String, SecretString>,
 }
 
 impl Default for ProbeOptions {
@@ -105,6 +127,9 @@ impl Default for ProbeOptions {
             own_listeners: Vec::new(),
             resolver_threads: 4,
             connectivity: Vec::new(),
+            dns_cache: Duration::ZERO,
+            secrets_dir: None,
+            secret_variables: BTreeMap::new(),
         }
     }
 }
@@ -164,6 +189,8 @@ impl std::error::Error for ProbeError {
 pub struct Prober {
     agent: Agent,
     headers: HeaderMap,
+    trust: Trust,
+    secrets: Secrets,
     options: ProbeOptions,
     connectivity: Option<Connectivity>,
     stop: Stop,
@@ -195,11 +222,12 @@ impl Prober {
             // run out at some thousand checks per second to one address.
             (header::CONNECTION, HeaderValue::from_static("close")),
         ]);
-        let tls = tls::config(&parts.extra_roots).map_err(ProbeError::Tls)?;
-        tls::warm_up(&tls).map_err(ProbeError::Tls)?;
+        let trust = Trust::new(&parts.extra_roots).map_err(ProbeError::Tls)?;
+        tls::warm_up(trust.usual()).map_err(ProbeError::Tls)?;
         let lookup = parts.lookup.unwrap_or_else(resolver::system_lookup);
         let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
-        let resolver = Resolver::with_threads(threads, &lookup).map_err(ProbeError::Resolver)?;
+        let resolver = Resolver::with_threads(threads, &lookup, options.dns_cache)
+            .map_err(ProbeError::Resolver)?;
         let connectivity =
             Connectivity::new(options.connectivity.clone(), &lookup, parts.stop.clone())
                 .map_err(ProbeError::Resolver)?;
@@ -209,8 +237,9 @@ impl Prober {
             denied: options.denied_addresses.clone(),
             own_listeners: options.own_listeners.clone(),
         };
-        let agent = transport::agent(resolver, tls, guard);
-        Ok(Self { agent, headers, options, connectivity, stop: parts.stop })
+        let agent = transport::agent(resolver, trust.usual().clone(), guard);
+        let secrets = Secrets::new(options.secrets_dir.clone(), options.secret_variables.clone());
+        Ok(Self { agent, headers, trust, secrets, options, connectivity, stop: parts.stop })
     }
 
     /// The options it was made with.
@@ -250,27 +279,34 @@ impl Prober {
         check.response_time = Some(seconds(took));
         check.outcome = if failure.is_none() { Outcome::Up } else { Outcome::Down };
         check.failure = failure;
+        secrets::clean(&mut check);
         check
     }
 
     /// Requests, follows redirects, reads and judges; writes into `check` what it sees.
     fn run(&self, target: &Target, check: &mut Check<'static>) -> Result<(), Failure<'static>> {
-        let mut step = Step::first(target);
+        let own = Own::new(target, &self.secrets)?;
+        let place = target.own.as_ref().and_then(|own| own.place.as_ref());
+        let _kept = place.map(Borrowed::from);
+        let more = target.site.more();
+        let max_redirects = more.max_redirects.unwrap_or(self.options.max_redirects);
+        let mut step = Step::first(target, own.headers());
         let mut redirects = 0;
         loop {
-            let answer = self.exchange(&step)?;
+            let answer = self.exchange(&step, &own)?;
             let status = answer.status().as_u16();
             check.http_status = Some(status);
             check.http_version = version(answer.version());
             check.redirects = Some(u16::try_from(redirects).unwrap_or(u16::MAX));
             let is_answer = !request::is_redirect(status)
-                || self.options.max_redirects == 0
+                || max_redirects == 0
+                || more.follow_redirects == FollowRedirects::None
                 // A redirect that is expected is what was asked for.
                 || target.site.expected_status.contains(status);
             if is_answer {
                 return self.conclude(target, &step, answer, check);
             }
-            if redirects == self.options.max_redirects {
+            if redirects == max_redirects {
                 let detail = format!("more than {redirects} redirects");
                 return Err(Failure::new(FailureKind::Redirect, detail));
             }
@@ -283,21 +319,42 @@ impl Prober {
     }
 
     /// One request, up to the head of its answer.
-    fn exchange(&self, step: &Step<'_>) -> Result<Response<Body>, Failure<'static>> {
-        let (head, ()) = step.request(&self.headers)?.into_parts();
-        let body = step.body();
-        timings::with(|context| context.sends_body = body.is_some());
-        let answer = match body {
-            None => self.agent.run(ureq::http::Request::from_parts(head, ())),
-            Some(body) => self.agent.run(ureq::http::Request::from_parts(head, body)),
-        };
-        let answer = answer.map_err(failure::from_ureq)?;
+    fn exchange(&self, step: &Step<'_>, own: &Own<'_>) -> Result<Response<Body>, Failure<'static>> {
+        let route = own.route(step, &self.trust)?;
+        let keeps = route.as_ref().is_some_and(|route| route.keeps);
+        let through_proxy = route.as_ref().is_some_and(|route| route.proxy.is_some());
+        timings::with(|context| context.route = route);
+        let mut answer = self.send(step, keeps);
+        if answer.as_ref().is_err_and(is_the_connections)
+            && timings::with(timings::Context::forget_vain_hop)
+        {
+            // The server ended the connection while it was idle. That says nothing about the site.
+            answer = self.send(step, keeps);
+        }
+        let answer = answer?;
+        if through_proxy && !step.is_https() && answer.status() == proxy::WANTS_ACCESS {
+            return Err(proxy::refused(proxy::WANTS_ACCESS));
+        }
         timings::with(|context| {
             context.in_body = true;
             context.transfer_limit =
                 (self.options.max_body as u64).saturating_mul(FRAMING_MAX) + BESIDE_BODY;
         });
         Ok(answer)
+    }
+
+    fn send(&self, step: &Step<'_>, keeps: bool) -> Result<Response<Body>, Failure<'static>> {
+        let (mut head, ()) = step.request(&self.headers)?.into_parts();
+        if keeps {
+            head.headers.remove(header::CONNECTION);
+        }
+        let body = step.body();
+        timings::with(|context| context.sends_body = body.is_some());
+        let answer = match body {
+            None => self.agent.run(ureq::http::Request::from_parts(head, ())),
+            Some(body) => self.agent.run(ureq::http::Request::from_parts(head, body)),
+        };
+        answer.map_err(failure::from_ureq)
     }
 
     /// Reads the body of the last answer and judges it.
@@ -336,6 +393,11 @@ impl Prober {
     }
 }
 
+/// Whether a failure may be no more than a connection that had ended before.
+fn is_the_connections(failure: &Failure<'_>) -> bool {
+    matches!(failure.kind, FailureKind::Http | FailureKind::Tls)
+}
+
 fn version(version: Version) -> Option<Cow<'static, str>> {
     match version {
         Version::HTTP_10 => Some("1.0".into()),
@@ -361,7 +423,7 @@ mod tests {
 
     use super::timings::Phase;
     use super::*;
-    use crate::site::{SiteDefaults, SiteSpec};
+    use crate::site::{SettingValue, SiteDefaults, SiteSpec};
 
     /// Accepts `connections` and answers each; its URL.
     fn server(connections: usize) -> String {
@@ -381,12 +443,19 @@ mod tests {
         url
     }
 
+    fn prober() -> Prober {
+        Prober::new(ProbeOptions::default()).unwrap()
+    }
+
+    fn target(spec: &SiteSpec) -> Target {
+        Target::new(spec.build(1, SiteDefaults { interval: 60, timeout: 20 }).unwrap(), "test")
+    }
+
     #[test]
     fn a_panic_costs_one_check() {
-        let prober = Prober::new(ProbeOptions::default()).unwrap();
+        let prober = prober();
         let spec = SiteSpec { name: "x".to_owned(), url: server(3), ..SiteSpec::default() };
-        let site = spec.build(1, SiteDefaults { interval: 60, timeout: 20 }).unwrap();
-        let target = Target::new(site, "test");
+        let target = target(&spec);
         for phase in [Phase::Resolve, Phase::Connect, Phase::Transfer] {
             timings::with(|context| context.panic_in = Some(phase));
             let check = prober.check(&target, Timestamp::UNIX_EPOCH);
@@ -398,5 +467,23 @@ mod tests {
         timings::with(|context| context.panic_in = None);
         let check = prober.check(&target, Timestamp::UNIX_EPOCH);
         assert_eq!(check.outcome, Outcome::Up, "{check:?}");
+    }
+
+    #[test]
+    fn a_panic_tells_no_secret_and_takes_no_connection_along() {
+        let prober = prober();
+        let url = server(2);
+        let mut spec = SiteSpec { name: "x".to_owned(), url, ..SiteSpec::default() };
+        for (name, text) in [("bearer_token", "told to panic"), ("connection", "kept")] {
+            spec.settings.set(name, SettingValue::Text(text.to_owned())).unwrap();
+        }
+        let target = target(&spec);
+        timings::with(|context| context.panic_in = Some(Phase::Connect));
+        let check = prober.check(&target, Timestamp::UNIX_EPOCH);
+        assert_eq!(check.failure.unwrap().detail, "panic: *** in Connect");
+        timings::with(|context| context.panic_in = None);
+        let check = prober.check(&target, Timestamp::UNIX_EPOCH);
+        assert_eq!(check.outcome, Outcome::Up, "{check:?}");
+        assert!(check.phases.connect.is_some());
     }
 }

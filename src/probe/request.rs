@@ -8,7 +8,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, 
 use url::Url;
 
 use crate::check::{Failure, FailureKind};
-use crate::site::{access_of, public_url};
+use crate::site::{FollowRedirects, access_of, public_url};
 
 use super::cookies::Jar;
 use super::target::{Target, authorization};
@@ -30,6 +30,8 @@ const FOR_ANYBODY: [HeaderName; 6] = [
 /// The request that is next.
 pub(super) struct Step<'t> {
     target: &'t Target,
+    /// The site's own headers, with its secrets.
+    own: Option<&'t HeaderMap>,
     method: Method,
     /// Where a redirect led to; the site's own URL before.
     url: Option<Url>,
@@ -49,10 +51,11 @@ fn redirect_failure(detail: impl Into<String>) -> Failure<'static> {
 }
 
 impl<'t> Step<'t> {
-    /// The first request for `target`.
-    pub(super) fn first(target: &'t Target) -> Self {
+    /// The first request for `target`, whose own headers are `own`.
+    pub(super) fn first(target: &'t Target, own: Option<&'t HeaderMap>) -> Self {
         Self {
             target,
+            own,
             method: Method::from_bytes(target.site.method.as_bytes()).unwrap_or(Method::GET),
             url: None,
             with_body: true,
@@ -70,6 +73,28 @@ impl<'t> Step<'t> {
     /// Whether answers to this request have a body.
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::HEAD
+    }
+
+    /// Whether it goes to another origin than the site's own, or has been there.
+    pub(super) fn left_origin(&self) -> bool {
+        self.left_origin
+    }
+
+    /// Whether it goes over TLS.
+    pub(super) fn is_https(&self) -> bool {
+        match &self.url {
+            None => self.target.url().starts_with("https:"),
+            Some(url) => url.scheme() == "https",
+        }
+    }
+
+    /// Whether it goes to the host of the site's own URL, at whatever port.
+    pub(super) fn is_own_host(&self) -> bool {
+        self.url.as_ref().is_none_or(|url| self.is_host_of(url))
+    }
+
+    fn is_host_of(&self, url: &Url) -> bool {
+        Url::parse(self.target.url()).is_ok_and(|own| own.host() == url.host())
     }
 
     /// The request without its body, with `base` for what the site doesn't set itself.
@@ -91,7 +116,7 @@ impl<'t> Step<'t> {
 
     fn headers(&self, base: &HeaderMap) -> HeaderMap {
         let mut headers = base.clone();
-        if let Some(own) = &self.target.headers {
+        if let Some(own) = self.own {
             for name in own.keys().filter(|name| self.may_send(name)) {
                 headers.remove(name);
                 for value in own.get_all(name) {
@@ -146,6 +171,17 @@ impl<'t> Step<'t> {
             let detail =
                 format!("Location has {} bytes; at most {LOCATION_MAX}", to.as_str().len());
             return Err(redirect_failure(detail));
+        }
+        match self.target.site.more().follow_redirects {
+            FollowRedirects::Secure if from.scheme() == "https" && to.scheme() == "http" => {
+                return Err(redirect_failure("from https to http, which is not followed"));
+            }
+            FollowRedirects::SameHost if !self.is_host_of(&to) => {
+                let host = to.host_str().unwrap_or_default();
+                let detail = format!("to another host, '{host}', which is not followed");
+                return Err(redirect_failure(detail));
+            }
+            _ => {}
         }
         let left_origin = from.origin() != to.origin();
         for cookie in answer.headers().get_all(header::SET_COOKIE) {

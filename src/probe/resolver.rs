@@ -6,6 +6,8 @@
 //! - One look-up per name is under way or queued; whoever asks for the same name waits for it.
 //! - A waiter leaves at its deadline. A queued look-up that nobody waits for any more is skipped.
 //! - The queue is bounded; a full one is an answer at once: the resolver is saturated.
+//! - Addresses are used again only if a cache is wanted, for its time from when they came; failures
+//!   never are.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +25,7 @@ use crate::runtime::now;
 const QUEUE: usize = 1024;
 /// Stack of a resolver thread: glibc's look-up needs less than 100 KiB.
 const STACK: usize = 256 << 10;
-/// Most addresses kept of one name.
+/// Most addresses kept of one name and family, and most that are dialled.
 pub(super) const ADDRESSES_MAX: usize = 16;
 
 /// How a name is looked up.
@@ -63,10 +65,50 @@ struct JobState {
 
 type Jobs = Mutex<HashMap<String, Arc<Job>>>;
 
+/// Most names in the cache: 100,000 sites shall fit, at some 150 bytes each.
+const CACHED_MAX: usize = 100_000;
+
+/// What names were found to be, for a while.
+struct Cache {
+    /// How long; zero: nothing is remembered.
+    time: Duration,
+    found: Mutex<HashMap<String, Found>>,
+}
+
+/// Addresses, and the time on the monotonic clock until which they are good.
+type Found = (Duration, Arc<[IpAddr]>);
+
+impl Cache {
+    fn get(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+        if self.time.is_zero() {
+            return None;
+        }
+        let found = locked(&self.found);
+        let (until, addresses) = found.get(host)?;
+        (now().mono < *until).then(|| addresses.clone())
+    }
+
+    fn put(&self, host: &str, addresses: &Arc<[IpAddr]>) {
+        if self.time.is_zero() {
+            return;
+        }
+        let now = now().mono;
+        let mut found = locked(&self.found);
+        if found.len() >= CACHED_MAX {
+            found.retain(|_, (until, _)| now < *until);
+            if found.len() >= CACHED_MAX {
+                found.clear();
+            }
+        }
+        found.insert(host.to_owned(), (now.saturating_add(self.time), addresses.clone()));
+    }
+}
+
 /// The threads and their queue. They end when this is dropped and their look-up returns.
 pub(super) struct Resolver {
     queue: Sender<(String, Arc<Job>)>,
     jobs: Arc<Jobs>,
+    cache: Arc<Cache>,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -80,29 +122,43 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Resolver {
-    /// Starts `threads` threads that use `lookup`.
+    /// Starts `threads` threads that use `lookup`, whose answers are good for as long as `cache`.
     // Not in `Threads`: a look-up that hangs can't be told to stop, so nobody could join them.
     #[allow(clippy::disallowed_methods)]
-    pub(super) fn start(threads: usize, queue: usize, lookup: &Lookup) -> io::Result<Self> {
+    pub(super) fn start(
+        threads: usize,
+        queue: usize,
+        lookup: &Lookup,
+        cache: Duration,
+    ) -> io::Result<Self> {
         let (sender, receiver) = bounded(queue);
+        let cache = Arc::new(Cache { time: cache, found: Mutex::default() });
         let jobs = Arc::new(Jobs::default());
         for number in 0..threads {
             let (receiver, jobs, lookup) = (receiver.clone(), jobs.clone(), lookup.clone());
+            let cache = cache.clone();
             Builder::new()
                 .name(format!("resolver-{number}"))
                 .stack_size(STACK)
-                .spawn(move || serve(&receiver, &jobs, &lookup))?;
+                .spawn(move || serve(&receiver, &jobs, &lookup, &cache))?;
         }
-        Ok(Self { queue: sender, jobs })
+        Ok(Self { queue: sender, jobs, cache })
     }
 
     /// Starts `threads` threads with a queue of the usual length.
-    pub(super) fn with_threads(threads: usize, lookup: &Lookup) -> io::Result<Self> {
-        Self::start(threads, QUEUE, lookup)
+    pub(super) fn with_threads(
+        threads: usize,
+        lookup: &Lookup,
+        cache: Duration,
+    ) -> io::Result<Self> {
+        Self::start(threads, QUEUE, lookup, cache)
     }
 
     /// The addresses of `host`; waits until `deadline` on the monotonic clock.
     pub(super) fn addresses(&self, host: &str, deadline: Duration) -> Answer {
+        if let Some(addresses) = self.cache.get(host) {
+            return Ok(addresses);
+        }
         let job = {
             let mut jobs = locked(&self.jobs);
             let job = match jobs.get(host) {
@@ -136,7 +192,7 @@ impl Resolver {
     }
 }
 
-fn serve(queue: &Receiver<(String, Arc<Job>)>, jobs: &Jobs, lookup: &Lookup) {
+fn serve(queue: &Receiver<(String, Arc<Job>)>, jobs: &Jobs, lookup: &Lookup, cache: &Cache) {
     while let Ok((host, job)) = queue.recv() {
         {
             let mut jobs = locked(jobs);
@@ -146,6 +202,9 @@ fn serve(queue: &Receiver<(String, Arc<Job>)>, jobs: &Jobs, lookup: &Lookup) {
             }
         }
         let answer = answer(&host, lookup);
+        if let Ok(addresses) = &answer {
+            cache.put(&host, addresses);
+        }
         // Whoever asks from here on gets a look-up of their own.
         locked(jobs).remove(&host);
         locked(&job.state).answer = Some(answer);
@@ -159,7 +218,15 @@ fn answer(host: &str, lookup: &Lookup) -> Answer {
     };
     match found {
         Ok(found) if found.is_empty() => Err(LookupError::NoAddress),
-        Ok(found) => Ok(found.into_iter().take(ADDRESSES_MAX).collect()),
+        Ok(found) => {
+            let mut kept = [0; 2];
+            let has_room = |address: &IpAddr| {
+                let kept = &mut kept[usize::from(address.is_ipv6())];
+                *kept += 1;
+                *kept <= ADDRESSES_MAX
+            };
+            Ok(found.into_iter().filter(has_room).collect())
+        }
         Err(error) => Err(LookupError::Failed(reason(&error))),
     }
 }
@@ -202,7 +269,7 @@ mod tests {
     #[test]
     fn one_name_is_looked_up_once_for_all_who_wait() {
         let (lookup, hold, calls) = hanging();
-        let resolver = Resolver::start(2, 8, &lookup).unwrap();
+        let resolver = Resolver::start(2, 8, &lookup, Duration::ZERO).unwrap();
         std::thread::scope(|scope| {
             let waiting: Vec<_> =
                 (0..4).map(|_| scope.spawn(|| resolver.addresses("a", soon(20_000)))).collect();
@@ -225,7 +292,7 @@ mod tests {
     #[test]
     fn waiters_leave_a_hung_look_up_and_a_full_queue_says_so() {
         let (lookup, hold, calls) = hanging();
-        let resolver = Resolver::start(1, 1, &lookup).unwrap();
+        let resolver = Resolver::start(1, 1, &lookup, Duration::ZERO).unwrap();
         assert_eq!(resolver.addresses("a", soon(30)), Err(LookupError::Late));
         // The thread hangs in "a"; "b" waits in the queue, "c" has no place.
         while calls.load(Ordering::SeqCst) == 0 {
@@ -255,11 +322,39 @@ mod tests {
                 "failed to lookup address information: Name or service not known",
             )),
         });
-        let resolver = Resolver::with_threads(1, &lookup).unwrap();
+        let resolver = Resolver::with_threads(1, &lookup, Duration::ZERO).unwrap();
         let failed = |text: &str| Err(LookupError::Failed(text.to_owned()));
         assert_eq!(resolver.addresses("none", soon(20_000)), Err(LookupError::NoAddress));
         assert_eq!(resolver.addresses("panic", soon(20_000)), failed("the look-up panicked"));
         assert_eq!(resolver.addresses("x", soon(20_000)), failed("Name or service not known"));
         assert_eq!(resolver.addresses("many", soon(20_000)).unwrap().len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn addresses_are_used_again_only_for_the_time_of_the_cache() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let lookup: Lookup = Arc::new(move |host| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            match host {
+                "bad" => Err(io::Error::other("no")),
+                _ => Ok(vec![ADDRESS]),
+            }
+        });
+        let look_up = |resolver: &Resolver, host: &str, times: usize| {
+            let before = calls.load(Ordering::SeqCst);
+            for _ in 0..times {
+                let _ = resolver.addresses(host, soon(20_000));
+            }
+            calls.load(Ordering::SeqCst) - before
+        };
+        let none = Resolver::with_threads(1, &lookup, Duration::ZERO).unwrap();
+        assert_eq!(look_up(&none, "a", 3), 3);
+        let long = Resolver::with_threads(1, &lookup, Duration::from_secs(300)).unwrap();
+        assert_eq!(look_up(&long, "a", 3), 1);
+        assert_eq!(look_up(&long, "b", 3), 1);
+        assert_eq!(look_up(&long, "bad", 3), 3);
+        let short = Resolver::with_threads(1, &lookup, Duration::from_nanos(1)).unwrap();
+        assert_eq!(look_up(&short, "a", 3), 3);
     }
 }

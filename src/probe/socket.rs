@@ -72,6 +72,11 @@ impl Socket {
         Ok(sockopt::set_tcp_nodelay(&self.fd, true)?)
     }
 
+    /// Whether the connection stands and nothing has come that was not read.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(recv(&self.fd, &mut [0; 1], RecvFlags::PEEK), Err(Errno::AGAIN))
+    }
+
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         loop {
             let left = Timespec::try_from(left(self.deadline)?).map_err(io::Error::other)?;

@@ -2,14 +2,17 @@
 //!
 //! About 200 bytes with the URL: 100,000 sites shall fit into one process.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::check::Identity;
-use crate::site::{Access, Interval, Site};
+use crate::check::{Failure, FailureKind, Identity};
+use crate::site::{Access, Interval, More, Site, has_secret};
+
+use super::kept::Place;
 
 /// A site, ready to be checked from one region.
 #[derive(Clone, Debug)]
@@ -17,8 +20,19 @@ pub struct Target {
     pub(super) site: Site,
     pub(super) region: Arc<str>,
     pub(super) identity: Identity,
-    /// The site's own headers, and its credentials; most sites have none.
-    pub(super) headers: Option<Box<HeaderMap>>,
+    /// What few sites have.
+    pub(super) own: Option<Box<Own>>,
+}
+
+/// What is prepared for the sites that have something of their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// The site's own headers, and its credentials; none if they refer to secrets, which are read
+    /// at each check.
+    pub(super) headers: HeaderMap,
+    pub(super) has_secrets: bool,
+    /// For the connection that is kept.
+    pub(super) place: Option<Place>,
 }
 
 impl Target {
@@ -27,9 +41,8 @@ impl Target {
     pub fn new(site: Site, region: impl Into<Arc<str>>) -> Self {
         let region = region.into();
         let identity = Identity::new(site.website_id, &region);
-        let headers = own_headers(&site);
-        let headers = (!headers.is_empty()).then(|| Box::new(headers));
-        Self { site, region, identity, headers }
+        let own = site.more.as_deref().and_then(Own::of).map(Box::new);
+        Self { site, region, identity, own }
     }
 
     /// The site.
@@ -69,15 +82,34 @@ impl Target {
     }
 }
 
-fn own_headers(site: &Site) -> HeaderMap {
+impl Own {
+    fn of(more: &More) -> Option<Self> {
+        let mut has_secrets = false;
+        let headers = own_headers(more, |text| {
+            has_secrets |= has_secret(text);
+            Ok(Cow::Borrowed(text))
+        });
+        let headers = headers.ok().filter(|_| !has_secrets).unwrap_or_default();
+        let place = more.keeps_connection.then(Place::default);
+        let own = Self { headers, has_secrets, place };
+        (!own.headers.is_empty() || has_secrets || own.place.is_some()).then_some(own)
+    }
+}
+
+/// The headers a site sets itself, its credentials included, with whatever `fill` makes of their
+/// texts.
+pub(super) fn own_headers<'t>(
+    more: &'t More,
+    mut fill: impl FnMut(&'t str) -> Result<Cow<'t, str>, Failure<'static>>,
+) -> Result<HeaderMap, Failure<'static>> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &site.more().headers {
-        // Both were checked when the site was built.
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-        else {
-            continue;
-        };
+    for (name, text) in &more.headers {
+        let is_secret = has_secret(text);
+        let text = fill(text)?;
+        // The name was checked when the site was built, as were values that are no secrets.
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        let mut value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| unfit(&name))?;
+        value.set_sensitive(is_secret);
         if name == header::HOST || name == header::AUTHORIZATION {
             // There can be only one of these.
             headers.insert(name, value);
@@ -86,10 +118,23 @@ fn own_headers(site: &Site) -> HeaderMap {
             headers.append(name, value);
         }
     }
-    if let Some(authorization) = site.more().access.as_ref().and_then(authorization) {
+    let access = match &more.access {
+        None => None,
+        Some(Access::Basic(user, password)) => {
+            Some(Access::Basic(fill(user)?.into_owned(), fill(password)?.into_owned()))
+        }
+        Some(Access::Bearer(token)) => Some(Access::Bearer(fill(token)?.into_owned())),
+    };
+    if let Some(access) = access {
+        let authorization = authorization(&access).ok_or_else(|| unfit(&header::AUTHORIZATION))?;
         headers.entry(header::AUTHORIZATION).or_insert(authorization);
     }
-    headers
+    Ok(headers)
+}
+
+fn unfit(name: &HeaderName) -> Failure<'static> {
+    let detail = format!("the secret for '{name}' has characters no header may have");
+    Failure::new(FailureKind::Internal, detail)
 }
 
 /// The `Authorization` header; `None` for what no header can hold.

@@ -7,7 +7,8 @@
 //! - There is one deadline, fixed by [`begin`]; nothing prolongs it.
 //! - Phases are facts, stamped where they happen. A hop that ended well gives all its phases; the
 //!   hop a check failed in gives the phases it reached, the last one up to the failure.
-//! - Nothing here is kept from one check to the next but the buffers.
+//! - Nothing here is kept from one check to the next but the buffers. A connection that a site
+//!   keeps is here only while a check of that site runs.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,9 @@ use crate::runtime::now;
 
 use super::buffers::Buffers;
 use super::gate::Gate;
+use super::kept::Line;
+use super::route::Route;
+use super::secrets::Hidden;
 
 /// Sets of buffers kept per thread: a redirect opens the next connection when the last is gone.
 const BUFFERS_KEPT: usize = 1;
@@ -65,6 +69,8 @@ pub(super) struct Hop {
     first: Option<Duration>,
     last: Option<Duration>,
     is_tls: bool,
+    /// It goes over a connection that an earlier check made.
+    is_reused: bool,
 }
 
 /// Durations in the order of [`Phases`].
@@ -82,6 +88,7 @@ impl Hop {
             first: None,
             last: None,
             is_tls: false,
+            is_reused: false,
         }
     }
 
@@ -90,7 +97,8 @@ impl Hop {
             Phase::Transfer
         } else if self.sent.is_some() {
             Phase::Processing
-        } else if self.tls.is_some() || (self.connected.is_some() && !self.is_tls) {
+        } else if self.tls.is_some() || (self.connected.is_some() && !self.is_tls) || self.is_reused
+        {
             Phase::Send
         } else if self.connected.is_some() {
             Phase::Tls
@@ -107,7 +115,7 @@ impl Hop {
         // The last byte known is the transfer's end, unless the transfer is what failed.
         let last = if failed_at.is_some() { None } else { self.last };
         [
-            (Some(self.start), self.resolved),
+            (Some(self.start).filter(|_| !self.is_reused), self.resolved),
             (self.connecting, self.connected),
             (tls_start, self.tls),
             (self.sent, self.first),
@@ -152,6 +160,12 @@ pub(super) struct Context {
     pub(super) refused_at: Option<IpAddr>,
     /// The chain shown last was accepted; what fails then is the proof of its key.
     pub(super) chain_is_good: bool,
+    /// What is unusual about the way of the request under way.
+    pub(super) route: Option<Arc<Route>>,
+    /// The connection that the site under check keeps.
+    pub(super) kept: Option<Line>,
+    /// Secrets that the check must not tell.
+    pub(super) hidden: Hidden,
     /// For tests: where to panic.
     #[cfg(test)]
     pub(super) panic_in: Option<Phase>,
@@ -191,6 +205,9 @@ thread_local! {
             is_later_try: false,
             refused_at: None,
             chain_is_good: false,
+            route: None,
+            kept: None,
+            hidden: Hidden::none(),
             #[cfg(test)]
             panic_in: None,
             buffers: Vec::new(),
@@ -217,6 +234,9 @@ pub(super) fn begin(start: Duration, limit: Duration) {
         context.certificate_end = None;
         context.self_signed = false;
         context.chain_is_good = false;
+        context.route = None;
+        context.kept = None;
+        context.hidden = Hidden::none();
         context.begin_answer();
     });
 }
@@ -307,6 +327,35 @@ impl Context {
         self.stamp(|hop, now| hop.tls = Some(now));
     }
 
+    /// The request goes over a connection that stands already.
+    pub(super) fn reused(&mut self) {
+        self.stamp(|hop, _| hop.is_reused = true);
+    }
+
+    pub(super) fn is_reused(&self) -> bool {
+        self.hop.as_ref().is_some_and(|hop| hop.is_reused)
+    }
+
+    /// Forgets the request under way if it went over a connection that stood already and gave no
+    /// byte of an answer; whether it did.
+    pub(super) fn forget_vain_hop(&mut self) -> bool {
+        let in_vain = self.hop.as_ref().is_some_and(|hop| hop.is_reused && hop.first.is_none());
+        if in_vain {
+            self.hop = None;
+            self.hops -= 1;
+        }
+        in_vain
+    }
+
+    /// A certificate that was shown ends then.
+    pub(super) fn saw_chain_until(&mut self, end: i64) {
+        self.certificate_end = Some(self.certificate_end.map_or(end, |known| known.min(end)));
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Some of the request is about to go out.
     pub(super) fn sending(&mut self) {
         self.stamp(|hop, _| hop.sent = None);
@@ -356,6 +405,12 @@ fn phases(durations: Durations) -> Phases {
     Phases { resolve, connect, tls, processing, transfer }
 }
 
+/// The connection to keep; also called while a panic unwinds.
+pub(super) fn take_kept() -> Option<Line> {
+    let kept = CONTEXT.try_with(|context| context.try_borrow_mut().ok()?.kept.take());
+    kept.ok().flatten()
+}
+
 /// Gives a connection's buffers back for the next one; also called while a panic unwinds.
 pub(super) fn give_buffers(mut buffers: Buffers) {
     let _ = CONTEXT.try_with(|context| {
@@ -402,6 +457,16 @@ mod tests {
         };
         let durations = hop.durations(None);
         assert_eq!(durations, [1, 2, 1, 4, 2].map(|ms| Some(ms * MS)));
+    }
+
+    #[test]
+    fn a_connection_that_stood_already_has_no_phases_of_its_own() {
+        let reused = Hop { is_reused: true, ..Hop::new(Duration::ZERO) };
+        assert_eq!(reused.phase(), Phase::Send);
+        assert_eq!(reused.durations(Some(9 * MS)), [None; 5]);
+        let reused = Hop { sent: Some(2 * MS), first: Some(3 * MS), last: Some(5 * MS), ..reused };
+        let durations = reused.durations(None);
+        assert_eq!(durations, [None, None, None, Some(1 * MS), Some(2 * MS)]);
     }
 
     #[test]

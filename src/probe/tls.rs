@@ -1,46 +1,12 @@
-//! TLS over a [`Socket`]: the configuration shared by all checks, and one connection.
+//! One TLS connection over a [`Socket`].
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::socket::Socket;
-use super::verifier::Recording;
-
-/// The configuration of all TLS connections. Trusted are Mozilla's roots, the system's where they
-/// can be read (or those of `SSL_CERT_FILE`), and `extra`.
-pub(super) fn config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let native = rustls_native_certs::load_native_certs();
-    if let Some(error) = native.errors.first() {
-        log::warn!(error:%, errors = native.errors.len(); "system certificates not readable");
-    }
-    let (_, unusable) = roots.add_parsable_certificates(native.certs);
-    if unusable > 0 {
-        log::debug!(unusable; "system certificates that are no roots");
-    }
-    for root in extra {
-        roots.add(root.clone()).map_err(|error| format!("extra root: {error}"))?;
-    }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|error| error.to_string())?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Recording::new(verifier)))
-        .with_no_client_auth();
-    // A resumed handshake shows no certificate, and measures something else than a new visitor's.
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
 
 /// Makes the process's first use of TLS now: it costs 25 ms, which would count as some site's.
 pub(super) fn warm_up(config: &Arc<ClientConfig>) -> Result<(), String> {
@@ -77,6 +43,12 @@ pub(super) struct Tls {
     /// What broke the connection. What was decrypted before is read first: whether both came in
     /// one packet must not decide about a check.
     broken: Option<rustls::Error>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
 }
 
 impl Tls {
@@ -125,6 +97,15 @@ impl Tls {
             self.broken = Some(error);
         }
         Ok(taken)
+    }
+
+    /// Whether nothing came that was not taken, and the other side has not said farewell.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.start == self.end
+            && self
+                .connection
+                .process_new_packets()
+                .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
     }
 
     /// Encrypts and sends all of `bytes`.

@@ -20,12 +20,16 @@ use ureq::{Agent, Error};
 
 use crate::check::{Failure, FailureKind};
 use crate::runtime::now;
+use crate::site::IpVersion;
 
 use super::buffers::Buffers;
 use super::failure::{fault, from_socket, from_tls};
 use super::gate;
 use super::guard::Guard;
-use super::resolver::{LookupError, Resolver};
+use super::kept::Line;
+use super::proxy::{self, Via};
+use super::resolver::{ADDRESSES_MAX, LookupError, Resolver};
+use super::route::{self, Route};
 use super::socket::{Socket, is_own_trouble};
 use super::timings;
 use super::tls::{Tls, TlsError};
@@ -76,21 +80,71 @@ impl UreqResolver for Names {
         timings::with(timings::Context::open_hop);
         #[cfg(test)]
         panic_if_told(timings::Phase::Resolve);
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let host = bare_host(uri);
         let mut addresses = self.empty();
-        // A literal address needs no look-up, and no other thread: 17 µs less.
-        if let Ok(address) = host.parse::<IpAddr>() {
-            addresses.push(SocketAddr::new(address, port));
-        } else {
-            let found = self.0.addresses(host, timings::deadline());
-            for address in found.map_err(|error| fault(lookup_failure(error)))?.iter() {
-                addresses.push(SocketAddr::new(*address, port));
-            }
+        if let Some(address) = timings::with(timings::Context::reuse) {
+            addresses.push(address);
+            return Ok(addresses);
         }
+        let route = current_route();
+        match route.as_deref().and_then(|route| route.proxy.as_deref()) {
+            None => self.add(bare_host(uri), port(uri), route.as_deref(), &mut addresses),
+            Some(via) => self
+                .add(&via.host, via.port, route.as_deref(), &mut addresses)
+                .map_err(|failure| proxy::blamed(failure, "proxy:")),
+        }
+        .map_err(fault)?;
         timings::with(timings::Context::resolved);
         Ok(addresses)
+    }
+}
+
+/// The port of `uri`, its scheme's if it names none.
+fn port(uri: &Uri) -> u16 {
+    let https = uri.scheme_str() == Some("https");
+    uri.port_u16().unwrap_or(if https { 443 } else { 80 })
+}
+
+fn current_route() -> Option<Arc<Route>> {
+    timings::with(|context| context.route.clone())
+}
+
+impl Names {
+    /// Adds the addresses of `host` that may be dialled, in the order in which they shall be.
+    fn add(
+        &self,
+        host: &str,
+        port: u16,
+        route: Option<&Route>,
+        addresses: &mut ResolvedSocketAddrs,
+    ) -> Result<(), Failure<'static>> {
+        let version = route.map_or(IpVersion::Any, |route| route.ip_version);
+        let only = route::only(version);
+        // A literal address needs no look-up, and no other thread: 17 µs less.
+        if let Ok(address) = host.parse::<IpAddr>() {
+            if let Some((_, family)) = only.filter(|(is_wanted, _)| !is_wanted(&address)) {
+                let detail = format!("{address} is no {family} address");
+                return Err(Failure::new(FailureKind::Dns, detail));
+            }
+            addresses.push(SocketAddr::new(address, port));
+            return Ok(());
+        }
+        let found = self.0.addresses(host, timings::deadline()).map_err(lookup_failure)?;
+        let mut push = |address: &IpAddr| addresses.push(SocketAddr::new(*address, port));
+        if version == IpVersion::Any {
+            found.iter().take(ADDRESSES_MAX).for_each(push);
+            return Ok(());
+        }
+        let mut wanted = found.to_vec();
+        if let Some((is_wanted, family)) = only {
+            wanted.retain(is_wanted);
+            if wanted.is_empty() {
+                let detail = format!("the name has no {family} address");
+                return Err(Failure::new(FailureKind::Dns, detail));
+            }
+        }
+        route::sort(&mut wanted, version);
+        wanted.iter().take(ADDRESSES_MAX).for_each(&mut push);
+        Ok(())
     }
 }
 
@@ -118,51 +172,96 @@ impl UreqConnector for Connector {
         _: Option<()>,
     ) -> Result<Option<Connection>, Error> {
         let is_tls = details.needs_tls();
-        let (socket, address) = self.dial(&details.addrs).map_err(fault)?;
-        let sends_body = timings::with(|context| {
-            context.connected(address, is_tls);
-            context.sends_body
-        });
-        if sends_body {
-            socket.send_at_once().map_err(|error| fault(from_socket(&error)))?;
+        let route = current_route();
+        let route = route.as_deref();
+        let via = route.and_then(|route| route.proxy.as_ref());
+        if via.is_some()
+            && let Ok(address) = bare_host(details.uri).parse()
+        {
+            // The proxy would dial it for us. What a name is for it we don't know.
+            self.judge(&SocketAddr::new(address, port(details.uri))).map_err(fault)?;
         }
+        if timings::with(|context| context.is_reused())
+            && let Some(address) = details.addrs.first()
+        {
+            self.judge(address).and_then(|()| gate::pass(address.ip())).map_err(fault)?;
+        }
+        let reused = timings::with(timings::Context::take_reused);
+        let is_reused = reused.is_some();
+        let line = match reused {
+            Some(line) => {
+                timings::with(|context| context.connected_before(&line));
+                line
+            }
+            None => {
+                let line = self.line(details, via).map_err(fault)?;
+                let keeps = route.is_some_and(|route| route.keeps);
+                if keeps || timings::with(|context| context.sends_body) {
+                    line.socket.send_at_once().map_err(|error| fault(from_socket(&error)))?;
+                }
+                line
+            }
+        };
         #[cfg(test)]
         panic_if_told(timings::Phase::Connect);
         let mut buffers = timings::with(timings::Context::take_buffers);
         buffers.open(is_tls);
-        let mut connection = Connection { socket, tls: None, buffers, received: 0 };
-        if is_tls {
-            let name = ServerName::try_from(bare_host(details.uri).to_owned()).map_err(|_| {
-                fault(Failure::new(FailureKind::Tls, "the host is no name for a certificate"))
-            })?;
-            let Connection { socket, buffers, .. } = &mut connection;
-            let tls = Tls::handshake(self.tls.clone(), name, socket, &mut buffers.records)
-                .map_err(|error| fault(from_tls(&error)))?;
-            connection.tls = Some(tls);
-            timings::with(timings::Context::tls_done);
+        let absolute = via
+            .filter(|_| !is_tls)
+            .and_then(|via| Some(Box::new((details.uri.authority()?.to_string(), via.clone()))));
+        let mut connection =
+            Connection { line: Some(line), is_tls, buffers, received: 0, absolute };
+        if is_tls && !is_reused {
+            connection.secure(&self.tls, route, bare_host(details.uri)).map_err(fault)?;
         }
         Ok(Some(connection))
     }
 }
 
 impl Connector {
+    /// Refuses an address that may not be dialled.
+    fn judge(&self, address: &SocketAddr) -> Result<(), Failure<'static>> {
+        match self.guard.refusal(address) {
+            None => Ok(()),
+            Some(why) => Err(Failure::new(FailureKind::Blocked, why)),
+        }
+    }
+
+    /// A connection of TCP, through the proxy if there is one.
+    fn line(
+        &self,
+        details: &ConnectionDetails<'_>,
+        via: Option<&Arc<Via>>,
+    ) -> Result<Line, Failure<'static>> {
+        let is_tls = details.needs_tls();
+        let dialled = self.dial(&details.addrs);
+        let (mut socket, address) = match via {
+            None => dialled?,
+            Some(_) => dialled.map_err(|failure| proxy::blamed(failure, "proxy"))?,
+        };
+        if let Some(via) = via.filter(|_| is_tls) {
+            let host = details.uri.host().unwrap_or_default();
+            proxy::tunnel(&mut socket, via, &format!("{host}:{}", port(details.uri)))?;
+        }
+        timings::with(|context| context.connected(address, is_tls));
+        Ok(Line::new(socket, address))
+    }
+
     /// Connects to the first of `addresses` that can be reached, past those that may not be.
     fn dial(&self, addresses: &[SocketAddr]) -> Result<(Socket, SocketAddr), Failure<'static>> {
         let mut refused = None;
         let mut allowed: Vec<&SocketAddr> = addresses
             .iter()
             .filter(|address| {
-                let refusal = self.guard.refusal(address);
-                let may = refusal.is_none();
-                refused = refused.take().or(refusal);
-                may
+                let verdict = self.judge(address);
+                let is_allowed = verdict.is_ok();
+                refused = refused.take().or(verdict.err());
+                is_allowed
             })
             .collect();
         let deadline = timings::deadline();
-        let mut failure = match refused {
-            Some(why) => Failure::new(FailureKind::Blocked, why),
-            None => Failure::new(FailureKind::Dns, "the name has no address"),
-        };
+        let mut failure =
+            refused.unwrap_or_else(|| Failure::new(FailureKind::Dns, "the name has no address"));
         if !allowed.is_empty() {
             timings::with(timings::Context::connecting);
         }
@@ -218,15 +317,18 @@ fn connect_failure(error: &io::Error, address: &SocketAddr, start: Duration) -> 
 
 /// One connection, for one request; its buffers go back to the thread with it.
 struct Connection {
-    socket: Socket,
-    tls: Option<Tls>,
+    /// Gone when it was handed on to be kept.
+    line: Option<Line>,
+    is_tls: bool,
     buffers: Buffers,
     received: u64,
+    /// The request is still to be rewritten for a proxy: for this authority.
+    absolute: Option<Box<(String, Arc<Via>)>>,
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Connection").field("line", &self.line).finish_non_exhaustive()
     }
 }
 
@@ -237,17 +339,46 @@ impl Drop for Connection {
 }
 
 impl Connection {
+    /// Shakes hands, by the way's own configuration if it has one.
+    fn secure(
+        &mut self,
+        usual: &Arc<ClientConfig>,
+        route: Option<&Route>,
+        host: &str,
+    ) -> Result<(), Failure<'static>> {
+        let Some(line) = &mut self.line else { return Err(gone()) };
+        let name = route.and_then(|route| route.server_name.as_deref()).unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| Failure::new(FailureKind::Tls, "the host is no name for a certificate"))?;
+        line.config = route.and_then(|route| route.tls.clone());
+        let config = line.config.as_ref().unwrap_or(usual).clone();
+        let tls = Tls::handshake(config, name, &mut line.socket, &mut self.buffers.records)
+            .map_err(|error| from_tls(&error))?;
+        line.tls = Some(tls);
+        line.certificate_end = timings::with(|context| {
+            context.tls_done();
+            context.certificate_end
+        });
+        Ok(())
+    }
+
     /// One read into the input; how many bytes came, 0 for the end.
     fn receive(&mut self) -> Result<usize, TlsError> {
         let (room, records) = self.buffers.room();
-        let read = match &mut self.tls {
-            None => self.socket.receive(room)?,
-            Some(tls) => tls.receive(&mut self.socket, records, room)?,
+        let read = match &mut self.line {
+            None => 0,
+            Some(Line { socket, tls: None, .. }) => socket.receive(room)?,
+            Some(Line { socket, tls: Some(tls), .. }) => tls.receive(socket, records, room)?,
         };
         self.buffers.input_appended(read);
         self.received += read as u64;
         Ok(read)
     }
+}
+
+/// A connection that was handed on is asked for more. ureq never does.
+fn gone() -> Failure<'static> {
+    Failure::new(FailureKind::Internal, "the connection is gone")
 }
 
 impl Transport for Connection {
@@ -258,9 +389,14 @@ impl Transport for Connection {
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
         timings::with(timings::Context::sending);
         let bytes = self.buffers.written(amount);
-        let sent = match &mut self.tls {
-            None => self.socket.send_all(bytes),
-            Some(tls) => tls.send_all(&mut self.socket, bytes),
+        let sent = match (&mut self.line, self.absolute.take()) {
+            (None, _) => return Err(fault(gone())),
+            (Some(Line { socket, tls: Some(tls), .. }), _) => tls.send_all(socket, bytes),
+            (Some(line), None) => line.socket.send_all(bytes),
+            // The first line is whole: none is longer than the output.
+            (Some(line), Some(way)) => {
+                line.socket.send_all(&proxy::absolute(bytes, &way.0, &way.1))
+            }
         };
         sent.map_err(|error| fault(from_socket(&error)))?;
         timings::with(timings::Context::sent);
@@ -294,13 +430,18 @@ impl Transport for Connection {
         }
     }
 
+    /// ureq asks when an answer has ended, on a connection that HTTP allows to use again, and has
+    /// no more to read: that is the time to keep it. ureq itself keeps none, so that each site has
+    /// its own and no more than one.
     fn is_open(&mut self) -> bool {
-        // Never used a second time.
+        if let Some(line) = self.line.take() {
+            timings::with(|context| context.keep(line));
+        }
         false
     }
 
     fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.is_tls
     }
 }
 

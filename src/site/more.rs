@@ -280,7 +280,7 @@ impl Builder<'_> {
                 None
             }
             (Some(token), None) => Some(Access::Bearer(token.to_owned())),
-            (None, Some(user)) if user.contains(':') => {
+            (None, Some(user)) if secrets::without(user).contains(':') => {
                 self.fault("username", "must not have a colon");
                 None
             }

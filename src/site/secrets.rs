@@ -57,6 +57,11 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     fill_secrets(text, |_| Ok(String::new()), |problem| problem).map(drop)
 }
 
+/// `text` without its references; as it is if one of them is none.
+pub(super) fn without(text: &str) -> Cow<'_, str> {
+    fill_secrets(text, |_| Ok(String::new()), |_| ()).unwrap_or(Cow::Borrowed(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +73,7 @@ mod tests {
         };
         assert_eq!(fill("plain {x} }").unwrap(), "plain {x} }");
         assert_eq!(fill("a{secret:b-1}c{secret:d.e}").unwrap(), "a<b-1>c<d.e>");
+        assert_eq!(without("a{secret:b-1}c:"), "ac:");
         for bad in ["{secret:", "{secret:}", "{secret:../x}", "{secret:.x}", "{secret:a/b}"] {
             assert!(fill(bad).is_err() && check(bad).is_err(), "{bad}");
         }

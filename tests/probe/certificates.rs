@@ -57,6 +57,10 @@ impl Authority {
         self.0.der().clone()
     }
 
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for `names`, good in the years `from..until`.
     pub(crate) fn sign(&self, names: &[&str], from: i32, until: i32) -> Identity {
         self.sign_params(&params(names, from, until))
@@ -131,6 +135,11 @@ impl Shake {
         let shown = rustls::sign::CertifiedKey::new(self.identity.0, key);
         Arc::new(builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown))))
     }
+}
+
+/// A server's usual way to shake hands.
+pub(crate) fn server_config(identity: Identity, wants_client: bool) -> Arc<ServerConfig> {
+    Shake { wants_client, ..identity.into() }.config()
 }
 
 /// A TLS server on `ip` that follows `script` after each request; its port.

@@ -74,3 +74,31 @@ fn a_black_hole_times_out_in_connect_and_leaves_half_the_time_to_the_next_addres
     let connect = check.phases.connect.unwrap();
     assert!((0.1..0.3).contains(&connect), "{connect}");
 }
+
+#[test]
+fn addresses_are_used_again_if_that_is_wanted() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    let server = server();
+    for (time, expect) in [(Duration::ZERO, 3), (Duration::from_secs(300), 1)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let lookup: webmon::probe::Lookup = Arc::new(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()])
+        });
+        let parts = webmon::probe::ProbeParts {
+            lookup: Some(lookup),
+            ..webmon::probe::ProbeParts::default()
+        };
+        let options = ProbeOptions { dns_cache: time, ..options() };
+        let prober = Prober::with_parts(options, parts).unwrap();
+        for _ in 0..3 {
+            let site = build(&spec(&at("name.test", server.address.port())));
+            check_with(&prober, site, &up().phases("resolve connect processing transfer"));
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), expect, "{time:?}");
+    }
+}

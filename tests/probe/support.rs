@@ -148,6 +148,16 @@ pub(crate) fn play(script: &[Do], stream: &mut TcpStream) -> bool {
     })
 }
 
+/// Waits for `condition`, with a cap.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let pause = Stop::new();
+    let limit = now().mono + Duration::from_secs(20);
+    while !condition() {
+        assert!(now().mono < limit, "waited in vain");
+        let _ = pause.wait(Duration::from_millis(1));
+    }
+}
+
 /// One step; whether the other side is still there.
 pub(crate) fn act(step: &Do, stream: &mut dyn Stream) -> bool {
     let pause = Stop::new();
@@ -240,6 +250,9 @@ pub(crate) fn options() -> ProbeOptions {
         own_listeners: Vec::new(),
         resolver_threads: 4,
         connectivity: Vec::new(),
+        dns_cache: Duration::ZERO,
+        secrets_dir: None,
+        secret_variables: std::collections::BTreeMap::new(),
     }
 }
 

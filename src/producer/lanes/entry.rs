@@ -76,7 +76,10 @@ impl Entry {
     pub(super) fn learn(&self, check: &Check<'_>) -> Option<bool> {
         let before = self.wanted.load(Ordering::Relaxed);
         let timed_out = check.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Timeout);
-        let after = if timed_out || check.response_time.is_some_and(|time| time > SLOW_AFTER) {
+        // Tries and their pauses hold a worker too, and are not in the response time.
+        let tried_again = check.tries.is_some_and(|tries| tries > 1);
+        let took_long = check.response_time.is_some_and(|time| time > SLOW_AFTER);
+        let after = if timed_out || tried_again || took_long {
             QUICK_TO_RETURN
         } else if before == UNTRIED {
             0

@@ -1,9 +1,9 @@
 //! Record batches as a produce request carries them.
 //!
-//! The library's own produce call makes a new zstd compressor for each partition of each request.
-//! It clears about a megabyte of tables for a batch of a few kilobytes: at 200 results a second
-//! that was the larger part of what publishing cost. Here one compressor is kept, and told the
-//! size beforehand, so that it takes small tables for small batches.
+//! The library's own produce call makes a new zstd compressor for each partition of each request,
+//! and does not tell it how little it will get. Here one compressor is kept, and told the size
+//! beforehand: 26 µs instead of 48 for a batch of five results, 43 instead of 81 for fifty; no
+//! gain for 400.
 
 use std::cell::RefCell;
 

@@ -12,8 +12,8 @@ use super::file::{Found, Removed};
 const SAFE_WITHIN: Duration = Duration::from_millis(45);
 /// How long the first of a group waits for others: what a commit takes lately (some ms on a
 /// solid-state disk) is taken off [`SAFE_WITHIN`], within these bounds. The CPU of a commit hardly
-/// depends on its size, so long waits are cheap ones: at 200 results a second 20 commits instead
-/// of the 29 that 25 ms would make.
+/// depends on its size, so long waits are cheap ones: at 200 results a second 22 commits instead
+/// of the 30 or so that waiting 25 ms makes.
 const GATHER_MIN: Duration = Duration::from_millis(10);
 const GATHER_MAX: Duration = Duration::from_millis(40);
 /// Each commit takes an eighth off what a slow one before it added to the expectation.

@@ -21,7 +21,7 @@ impl Serialize for Time {
 }
 
 /// The text of a time of the years 1970 to 9999; two or three are in every message. The printer
-/// is for every format there is: a third of the CPU of encoding went into it.
+/// is for every format there is; a profile of a running producer had a third of encoding in it.
 fn written(time: Timestamp) -> Option<[u8; 24]> {
     const DAY: u64 = 86_400;
     const YEAR_10_000: u64 = 253_402_300_800;

@@ -1,6 +1,6 @@
 //! Names to addresses, bounded: a resolver that hangs must not take the workers with it.
 //!
-//! `getaddrinfo` can't be given a deadline, so it runs on a fixed number of threads of its own.
+//! `getaddrinfo` can't be given a deadline, so it runs on threads of its own, a bounded number of them.
 //!
 //! Invariants:
 //! - One look-up per name is under way or queued; whoever asks for the same name waits for it.
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -104,11 +105,18 @@ impl Cache {
     }
 }
 
-/// The threads and their queue. They end when this is dropped and their look-up returns.
+/// The threads and their queue. A thread is started when a look-up would have to wait for one,
+/// up to the limit; they end when this is dropped and their look-up returns.
 pub(super) struct Resolver {
     queue: Sender<(String, Arc<Job>)>,
     jobs: Arc<Jobs>,
     cache: Arc<Cache>,
+    /// What a thread works with.
+    inbox: Receiver<(String, Arc<Job>)>,
+    lookup: Lookup,
+    limit: usize,
+    /// Threads started; changed under the lock of `jobs`.
+    threads: AtomicUsize,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -122,36 +130,46 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Resolver {
-    /// Starts `threads` threads that use `lookup`, whose answers are good for as long as `cache`.
-    // Not in `Threads`: a look-up that hangs can't be told to stop, so nobody could join them.
-    #[allow(clippy::disallowed_methods)]
+    /// Has at most `limit` threads that use `lookup`, whose answers are good for as long as `cache`.
+    /// The first is started now, so that it is known whether that can be done.
     pub(super) fn start(
-        threads: usize,
+        limit: usize,
         queue: usize,
         lookup: &Lookup,
         cache: Duration,
     ) -> io::Result<Self> {
-        let (sender, receiver) = bounded(queue);
+        let (sender, inbox) = bounded(queue);
         let cache = Arc::new(Cache { time: cache, found: Mutex::default() });
-        let jobs = Arc::new(Jobs::default());
-        for number in 0..threads {
-            let (receiver, jobs, lookup) = (receiver.clone(), jobs.clone(), lookup.clone());
-            let cache = cache.clone();
-            Builder::new()
-                .name(format!("resolver-{number}"))
-                .stack_size(STACK)
-                .spawn(move || serve(&receiver, &jobs, &lookup, &cache))?;
-        }
-        Ok(Self { queue: sender, jobs, cache })
+        let resolver = Self {
+            queue: sender,
+            jobs: Arc::new(Jobs::default()),
+            cache,
+            inbox,
+            lookup: lookup.clone(),
+            limit,
+            threads: AtomicUsize::new(0),
+        };
+        resolver.start_thread()?;
+        Ok(resolver)
     }
 
-    /// Starts `threads` threads with a queue of the usual length.
-    pub(super) fn with_threads(
-        threads: usize,
-        lookup: &Lookup,
-        cache: Duration,
-    ) -> io::Result<Self> {
-        Self::start(threads, QUEUE, lookup, cache)
+    // Not in `Threads`: a look-up that hangs can't be told to stop, so nobody could join them.
+    #[allow(clippy::disallowed_methods)]
+    fn start_thread(&self) -> io::Result<()> {
+        let (inbox, jobs) = (self.inbox.clone(), self.jobs.clone());
+        let (lookup, cache) = (self.lookup.clone(), self.cache.clone());
+        let number = self.threads.load(Ordering::Relaxed);
+        Builder::new()
+            .name(format!("resolver-{number}"))
+            .stack_size(STACK)
+            .spawn(move || serve(&inbox, &jobs, &lookup, &cache))?;
+        self.threads.store(number + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same with a queue of the usual length.
+    pub(super) fn with_threads(limit: usize, lookup: &Lookup, cache: Duration) -> io::Result<Self> {
+        Self::start(limit, QUEUE, lookup, cache)
     }
 
     /// The addresses of `host`; waits until `deadline` on the monotonic clock.
@@ -169,6 +187,15 @@ impl Resolver {
                         .try_send((host.to_owned(), job.clone()))
                         .map_err(|_| LookupError::Saturated)?;
                     jobs.insert(host.to_owned(), job.clone());
+                    // Each job has a thread, or waits for one: more jobs than threads.
+                    let threads = self.threads.load(Ordering::Relaxed);
+                    if jobs.len() > threads
+                        && threads < self.limit
+                        && let Err(error) = self.start_thread()
+                    {
+                        // Those that are there get to it.
+                        log::debug!(error:%, threads; "no further resolver thread");
+                    }
                     job
                 }
             };
@@ -241,7 +268,6 @@ fn reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use crossbeam_channel::Sender;
 

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::Timestamp;
 
 use super::lanes::{Entry, Lanes, SlowSites};
 use super::recorder::Recorder;
 use crate::probe::Target;
-use crate::runtime::{Moment, Stop, Threads, now};
+use crate::runtime::{MailReceiver, MailSender, Moment, NoMail, Stop, Threads, mailbox, now};
 use crate::schedule::{Advance, Reading, Schedule};
 use crate::telemetry::{ByReason, metrics};
 
@@ -35,8 +34,8 @@ pub(super) fn start(
     slow_sites: SlowSites,
     stop: &Stop,
     threads: &mut Threads,
-) -> std::io::Result<Sender<Changes>> {
-    let (sender, changes) = bounded(CHANGES_WAITING);
+) -> std::io::Result<MailSender<Changes>> {
+    let (sender, changes) = mailbox(CHANGES_WAITING);
     let stop = stop.clone();
     threads.spawn("dispatcher", move || {
         let schedule = Schedule::new(reading(now()));
@@ -62,7 +61,7 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    fn run(mut self, changes: &Receiver<Changes>, stop: &Stop) {
+    fn run(mut self, changes: &MailReceiver<Changes>, stop: &Stop) {
         let mut out = Advance::default();
         while !stop.is_requested() {
             self.advance(&mut out);
@@ -73,9 +72,9 @@ impl Dispatcher {
                     let at = self.advance(&mut out);
                     self.apply(changes, at);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(NoMail::Late) => {}
                 // The site list has ended, which it only does at the stop.
-                Err(RecvTimeoutError::Disconnected) => stop.wait_forever(),
+                Err(NoMail::Ended) => stop.wait_forever(),
             }
         }
     }

@@ -41,8 +41,8 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// leaving the group.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Time for the site list's thread, which looks every quarter of a second.
-const LISTING: Duration = Duration::from_secs(1);
+/// Time for the site list's thread, which looks every second.
+const LISTING: Duration = Duration::from_secs(2);
 
 /// What a producer needs to know.
 #[derive(Debug)]

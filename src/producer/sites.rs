@@ -8,20 +8,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use super::copy::SiteCopy;
 use super::dispatcher::Changes;
 use super::ownership::Ownership;
 use crate::probe::Target;
-use crate::runtime::{Backoff, Stop};
+use crate::runtime::{Backoff, MailSender, Stop};
 use crate::site::{SiteDefaults, SiteSpec};
 use crate::spool::Spool;
 use crate::store::{SiteListener, Store, StoreError};
 use crate::telemetry::health;
 
 /// How long one look for changes takes: bounds how late a stop or a changed share is seen.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(1);
 /// Least time between two rounds, in which changes gather: a change is in force within 2 s, and
 /// thousands of them, one by one, don't mean as many rounds.
 const ROUND_GAP: Duration = Duration::from_millis(250);
@@ -52,7 +50,7 @@ impl Sites {
         defaults: SiteDefaults,
         websites: Vec<SiteSpec>,
         region: String,
-        changes: Sender<Changes>,
+        changes: MailSender<Changes>,
     ) -> Self {
         let handover = Handover {
             ownership,
@@ -198,7 +196,7 @@ struct Handover {
     ownership: Ownership,
     defaults: SiteDefaults,
     region: Arc<str>,
-    changes: Sender<Changes>,
+    changes: MailSender<Changes>,
     known: HashMap<i64, Known>,
     round: u32,
     /// Not yet sent.

@@ -1,5 +1,5 @@
 //! What every daemon thread stands on: named joined threads, the [`Stop`] token, backoff,
-//! signals, the clock, and the bounded call.
+//! signals, the clock, mailboxes, and the bounded call.
 //!
 //! Invariants:
 //! - No thread of the program is started but through [`Threads`] or [`BoundedCall`]: each has a
@@ -10,6 +10,7 @@
 mod backoff;
 mod bounded;
 mod clock;
+mod mailbox;
 mod signals;
 mod stop;
 mod threads;
@@ -17,6 +18,7 @@ mod threads;
 pub use backoff::Backoff;
 pub use bounded::{BoundedCall, CallError, LEFT_BEHIND_MAX, left_behind};
 pub use clock::{Moment, mono, now, wall};
+pub use mailbox::{MailReceiver, MailSender, NoMail, mailbox};
 pub use signals::stop_on_signals;
 pub use stop::Stop;
 pub use threads::Threads;

@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::SendError;
 use jiff::Timestamp;
 
 use super::QUEUE_PER_WORKER;
@@ -111,7 +110,7 @@ impl Board {
         for handed in wake.into_iter().chain(more) {
             let seat = handed.seat.0.clone();
             // A worker outlives its seat; if it ever did not, its job goes to another.
-            if let Err(SendError(Handed { mut job, .. })) = seat.send(handed) {
+            if let Err(Handed { mut job, .. }) = seat.try_send(handed) {
                 let mut after = After::default();
                 let mut state = self.lock();
                 if std::mem::take(&mut job.is_trial) {

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use jiff::Timestamp;
 
 use super::entry::{Entry, Standing};
 use crate::check::Check;
+use crate::runtime::MailSender;
 
 /// The two lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +62,10 @@ impl Unstarted {
     }
 }
 
-/// The way to one worker: its own channel, of one place. It goes with the job to the worker, which
+/// The way to one worker: its own mailbox, of one place. It goes with the job to the worker, which
 /// sits down with it again; so an end is the drop of all seats that lie idle.
 #[derive(Clone, Debug)]
-pub(super) struct Seat(pub(super) Sender<Handed>);
+pub(super) struct Seat(pub(super) MailSender<Handed>);
 
 /// A job on its way to a worker.
 #[derive(Debug)]

@@ -31,7 +31,6 @@ mod worker;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::bounded;
 use jiff::Timestamp;
 
 use self::board::Board;
@@ -40,7 +39,7 @@ use self::worker::{Worker, WorkerGate};
 use super::recorder::Recorder;
 use crate::check::Check;
 use crate::probe::{Gate, Prober, Target};
-use crate::runtime::{Stop, Threads};
+use crate::runtime::{Stop, Threads, mailbox};
 use crate::telemetry::{ByLane, metrics};
 
 pub(super) use self::entry::Entry;
@@ -167,7 +166,7 @@ impl Lanes {
                     stop: stop.clone(),
                     running: running.clone(),
                 };
-                let (seat, inbox) = bounded(1);
+                let (seat, inbox) = mailbox(1);
                 let name = format!("{}-{number}", lane.as_str());
                 threads.spawn(&name, move || worker.run(Seat(seat), &inbox))?;
             }

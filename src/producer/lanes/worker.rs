@@ -12,7 +12,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
 use super::board::{Board, Next};
@@ -22,7 +21,7 @@ use super::slow_sites::SlowSites;
 use super::{Place, Work, take};
 use crate::check::{Check, Failure, FailureKind, Outcome};
 use crate::probe::Gate;
-use crate::runtime::{Stop, now};
+use crate::runtime::{MailReceiver, Stop, now};
 use crate::telemetry::{ByDaemonThread, Gauge, metrics};
 
 /// Counts the connections of one worker's check on the board.
@@ -87,14 +86,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn run(self, seat: Seat, inbox: &Receiver<Handed>) {
+    pub(super) fn run(self, seat: Seat, inbox: &MailReceiver<Handed>) {
         let (mut next, _) = self.board.next(self.lane, seat, Held::default());
         loop {
             let handed = match next {
                 Next::Job(handed) => handed,
                 Next::Wait => match inbox.recv() {
-                    Ok(handed) => handed,
-                    Err(_) => return,
+                    Some(handed) => handed,
+                    None => return,
                 },
                 Next::End => return,
             };

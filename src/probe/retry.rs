@@ -37,8 +37,9 @@ impl Prober {
         while tries <= more.retries
             && check.failure.as_ref().is_some_and(may_pass)
             && now().mono.saturating_add(more.retry_pause + target.site.timeout) <= next_due
-            && !self.stop.wait(more.retry_pause)
         {
+            // A stop ends the pause, not the tries: a verdict needs them, and there is a grace.
+            let _ = self.stop.wait(more.retry_pause);
             check = self.try_once(target, scheduled_at);
             tries += 1;
         }

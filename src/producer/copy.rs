@@ -85,13 +85,20 @@ impl SiteCopy {
 
     /// Begins a new round of all sites.
     pub(super) fn rewrite(&mut self) -> Rewrite<'_> {
+        if self.spool.get_state(INDEX).is_none() {
+            // It is the first one, or the spool has lost its file: every page is to be written.
+            self.pages.clear();
+        }
         Rewrite { copy: self, seen: BTreeSet::new(), page: None, digest: 0, sites: Vec::new() }
     }
 
-    fn put(&self, name: &str, bytes: Vec<u8>) {
-        if let Err(error) = self.spool.put_state(name, bytes) {
+    /// Whether it was taken.
+    fn put(&self, name: &str, bytes: Vec<u8>) -> bool {
+        let result = self.spool.put_state(name, bytes);
+        if let Err(error) = &result {
             log::warn!(cause = error.to_string().as_str(); "site list cannot be kept");
         }
+        result.is_ok()
     }
 }
 
@@ -121,13 +128,17 @@ impl Rewrite<'_> {
         let Some(page) = self.page.take() else { return };
         let digest = std::mem::take(&mut self.digest);
         self.seen.insert(page);
-        if self.copy.pages.insert(page, digest) != Some(digest) {
-            match pack(&site_list::encode(&self.sites)) {
+        if self.copy.pages.get(&page) != Some(&digest) {
+            let is_kept = match pack(&site_list::encode(&self.sites)) {
                 Ok(packed) => self.copy.put(&name(page), packed),
                 Err(error) => {
                     let cause = error.to_string();
                     log::warn!(cause = cause.as_str(); "site list cannot be kept");
+                    false
                 }
+            };
+            if is_kept {
+                self.copy.pages.insert(page, digest);
             }
         }
         self.sites.clear();

@@ -30,6 +30,8 @@ pub struct Ownership {
 /// What is taken away is kept this long: the others learn of their new shares at other moments,
 /// and no due time may fall between two producers.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
+/// Most shares that are kept so: a group that changes more often within that time deals nonsense.
+const BEFORE_MAX: usize = 16;
 
 /// Partitions of the topic and those of them that are ours; `None`: all sites are ours.
 type Partitions = Option<(i32, BTreeSet<i32>)>;
@@ -37,8 +39,9 @@ type Partitions = Option<(i32, BTreeSet<i32>)>;
 #[derive(Debug, Default)]
 struct Share {
     now: Partitions,
-    /// What was ours before, until the time (monotonic) at which it is released.
-    before: Option<(Partitions, Duration)>,
+    /// What was ours before each of the last changes, until the time (monotonic) at which it is
+    /// released.
+    before: Vec<(Partitions, Duration)>,
     /// Counts the changes.
     version: u64,
 }
@@ -46,10 +49,9 @@ struct Share {
 impl Share {
     /// Lets go of what was ours before, once its time has come.
     fn release(&mut self, time: Duration) {
-        if self.before.as_ref().is_some_and(|(_, at)| *at <= time) {
-            self.before = None;
-            self.version += 1;
-        }
+        let kept = self.before.len();
+        self.before.retain(|(_, at)| *at > time);
+        self.version += u64::from(self.before.len() < kept);
     }
 }
 
@@ -79,13 +81,16 @@ impl Ownership {
     pub fn owns(&self, website_id: i64) -> bool {
         let share = self.lock();
         let was_ours = |(before, _): &(Partitions, Duration)| contains(before, website_id);
-        contains(&share.now, website_id) || share.before.as_ref().is_some_and(was_ours)
+        contains(&share.now, website_id) || share.before.iter().any(was_ours)
     }
 
     fn set(&self, count: i32, ours: BTreeSet<i32>, time: Duration) {
         let mut share = self.lock();
         let before = share.now.replace((count, ours));
-        share.before = Some((before, time + RELEASE_AFTER));
+        // Groups change some times in a row: the others may still have the shares before those.
+        if share.before.len() < BEFORE_MAX {
+            share.before.push((before, time + RELEASE_AFTER));
+        }
         share.version += 1;
     }
 
@@ -158,6 +163,9 @@ mod tests {
         one.set(8, (0..3).collect(), Duration::ZERO);
         other.set(8, (3..8).collect(), Duration::ZERO);
         assert!(one.owns(1) && other.owns(1), "nothing is let go before others have it");
+        one.set(8, (0..2).collect(), Duration::ZERO);
+        one.set(8, (0..3).collect(), Duration::ZERO);
+        assert!(one.owns(1), "also not by a second change");
         let version = one.version();
         one.lock().release(RELEASE_AFTER);
         other.lock().release(RELEASE_AFTER);

@@ -90,6 +90,8 @@ impl Sites {
                 Err(error) => {
                     // A notification may have been taken without its sites.
                     is_stale = true;
+                    // What was read is in force, however long the rest will take.
+                    self.handover.send();
                     let cause = error.to_string();
                     if health().unwell(PART, cause.as_str()) {
                         log::warn!(cause = cause.as_str(); "site list cannot be loaded");
@@ -205,6 +207,9 @@ struct Handover {
 
 impl Handover {
     fn begin(&mut self) {
+        // What a round that broke off has left must not meet what this one takes away: within one
+        // change what goes, goes first.
+        self.send();
         self.round = self.round.wrapping_add(1);
     }
 

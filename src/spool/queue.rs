@@ -144,6 +144,8 @@ impl Queue {
             return false;
         }
         self.lost += 1;
+        // What was acknowledged makes room as soon as that is committed.
+        self.urgent |= self.acknowledged > self.file.cursor;
         let first = self.refusing.is_none();
         self.refusing.get_or_insert(refusal);
         first

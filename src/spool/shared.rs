@@ -76,12 +76,17 @@ impl Shared {
             }
             Err(refusal) => refusal,
         };
+        let was_urgent = queue.urgent;
         let is_news = queue.refused(refusal);
+        let wake = queue.urgent && !was_urgent;
         if is_news {
             show_health(&queue);
         }
         let (records, bytes) = queue.depth();
         drop(queue);
+        if wake {
+            self.wake_committer();
+        }
         count_lost(refusal.reason(), 1);
         if is_news {
             let event = match refusal {

@@ -146,7 +146,7 @@ fn each_try_has_its_own_time_and_pauses_are_kept() {
 }
 
 #[test]
-fn a_stop_ends_the_pause_and_the_tries() {
+fn a_stop_ends_the_pause_and_not_the_tries() {
     let stop = Stop::new();
     let parts = ProbeParts { stop: stop.clone(), ..ProbeParts::default() };
     let prober = Prober::with_parts(options(), parts).unwrap();
@@ -159,7 +159,7 @@ fn a_stop_ends_the_pause_and_the_tries() {
             std::thread::yield_now();
         }
         stop.request();
-        assert_eq!(checking.join().unwrap(), (Some(Status), Some(1)));
+        assert_eq!(checking.join().unwrap(), (Some(Status), Some(2)));
     });
     assert!(now().mono - start < Duration::from_secs(10));
 }

@@ -383,16 +383,21 @@ impl State {
         self.show();
     }
 
-    /// For a job that has waited: to an idle worker, or in front of its queue.
-    fn put_back(&mut self, job: Job, after: &mut After) {
-        match self.idle_for(job.standing) {
-            Some((lane, seat)) => {
+    /// For a job that has waited: to an idle worker, or in front of its queue. There it holds no
+    /// place at its address: nobody may begin it now, but perhaps another one that waits there.
+    fn put_back(&mut self, mut job: Job, after: &mut After) {
+        loop {
+            if let Some((lane, seat)) = self.idle_for(job.standing) {
                 let job = self.begin(job, lane);
                 after.wake(Handed { job, seat });
+                return;
             }
-            None => {
-                self.queue(job.standing).push_front(job);
-                self.show();
+            let place = job.place.take();
+            self.queue(job.standing).push_front(job);
+            self.show();
+            match place.and_then(|address| self.leave(address)) {
+                Some(next) => job = next,
+                None => return,
             }
         }
     }

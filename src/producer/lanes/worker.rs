@@ -87,8 +87,11 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(self, seat: Seat, inbox: &MailReceiver<Handed>) {
-        let (mut next, _) = self.board.next(self.lane, seat, Held::default());
+        let (mut next, mut unstarted) = self.board.next(self.lane, seat, Held::default());
         loop {
+            for job in unstarted {
+                self.record_unstarted(&job);
+            }
             let handed = match next {
                 Next::Job(handed) => handed,
                 Next::Wait => match inbox.recv() {
@@ -97,11 +100,7 @@ impl Worker {
                 },
                 Next::End => return,
             };
-            let unstarted;
             (next, unstarted) = self.serve(handed);
-            for job in unstarted {
-                self.record_unstarted(&job);
-            }
         }
     }
 

@@ -6,9 +6,10 @@
 //!
 //! Invariants, first rule first:
 //! - A metadata address is refused, whatever the configuration says.
-//! - So are webmon's own listeners: a site there would count its own checks.
 //! - What is denied is refused, also where it is allowed; what is allowed passes, also where
 //!   special addresses don't.
+//! - Webmon's own listeners are like special addresses: whoever may not look into private networks
+//!   may not read its metrics over a public address either.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -72,15 +73,15 @@ impl Guard {
         if is_metadata(ip, canonical) {
             return Some(format!("{ip} is a cloud metadata address"));
         }
-        if self.own_listeners.iter().any(|own| reaches(canonical, address.port(), own)) {
-            return Some(format!("{address} is webmon's own listener"));
-        }
         // Either spelling denies, but only the address it leads to allows.
         if is_in(&self.denied, canonical) || is_in(&self.denied, ip) {
             return Some(format!("{ip} is denied by the configuration"));
         }
         if self.allow_private || is_in(&self.allowed, canonical) {
             return None;
+        }
+        if self.own_listeners.iter().any(|own| reaches(canonical, address.port(), own)) {
+            return Some(format!("{address} is webmon's own listener"));
         }
         let why = match canonical {
             IpAddr::V4(address) => special_v4(address),
@@ -345,14 +346,12 @@ mod tests {
             ("0.0.0.0:9464", "192.0.2.1", 9464, None),
             ("[::]:9464", "2001:db8::1", 9464, None),
         ] {
-            let guard = Guard {
-                allow_private: true,
-                allowed: networks(&["0.0.0.0/0", "::/0"]),
-                own_listeners: vec![listener.parse().unwrap()],
-                ..Guard::default()
-            };
-            let verdict = verdict_of(&guard, address, port);
+            let own_listeners = vec![listener.parse().unwrap()];
+            let guard = Guard { own_listeners: own_listeners.clone(), ..Guard::default() };
+            let verdict = verdict_of(&guard, address, port).filter(|why| Some(why.as_str()) == OWN);
             assert_eq!(verdict.as_deref(), expect, "{listener}: {address} {port}");
+            let open = Guard { allow_private: true, own_listeners, ..Guard::default() };
+            assert_eq!(verdict_of(&open, address, port), None, "{listener}: {address} {port}");
         }
     }
 

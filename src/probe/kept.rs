@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use crate::runtime::now;
+use crate::runtime::{now, wall};
+
+use crate::site::KEPT_INTERVAL_MAX_S;
 
 use super::socket::Socket;
 use super::timings::{self, Context};
@@ -26,7 +28,7 @@ use super::tls::Tls;
 const USES_MAX: u32 = 100;
 /// Longest time between two checks over one connection: address translators forget idle ones
 /// silently, commonly after 350 s or more, and the check would run out of its time.
-const IDLE_MAX: Duration = Duration::from_secs(300);
+const IDLE_MAX: Duration = Duration::from_secs(KEPT_INTERVAL_MAX_S as u64);
 
 /// A connection and what is known of it.
 pub(super) struct Line {
@@ -38,6 +40,8 @@ pub(super) struct Line {
     pub(super) config: Option<Arc<ClientConfig>>,
     /// Earliest end of the certificates that its handshake showed.
     pub(super) certificate_end: Option<i64>,
+    /// When it was made, in seconds since the epoch.
+    made_s: i64,
     uses: u32,
     idle_since: Duration,
 }
@@ -57,6 +61,7 @@ impl Line {
             address,
             config: None,
             certificate_end: None,
+            made_s: wall().as_second(),
             uses: 0,
             idle_since: Duration::ZERO,
         }
@@ -65,6 +70,12 @@ impl Line {
     /// Whether it stands, and nothing came that nobody asked for.
     fn is_idle(&mut self) -> bool {
         self.tls.as_mut().is_none_or(Tls::is_idle) && self.socket.is_idle()
+    }
+
+    /// Whether its certificate has come to its end since its handshake: the next visitor would see
+    /// that, so the next check has to.
+    fn has_expired(&self, now_s: i64) -> bool {
+        self.certificate_end.is_some_and(|end| (self.made_s..=now_s).contains(&end))
     }
 
     /// Whether nobody on the way will have forgotten it at the time `now`.
@@ -95,7 +106,12 @@ impl Context {
     pub(super) fn reuse(&mut self) -> Option<SocketAddr> {
         let route = self.route.as_ref().filter(|route| route.keeps)?;
         let mut line = self.kept.take()?;
-        if !line.is_young(now().mono) || !line.is_for(route.tls.as_ref()) || !line.is_idle() {
+        let now = now();
+        if !line.is_young(now.mono)
+            || line.has_expired(now.wall.as_second())
+            || !line.is_for(route.tls.as_ref())
+            || !line.is_idle()
+        {
             return None;
         }
         let address = line.address;
@@ -107,6 +123,7 @@ impl Context {
     /// A connection that stands already is the check's: its address, and its certificate.
     pub(super) fn connected_before(&mut self, line: &Line) {
         self.remote = Some(line.address);
+        self.certificate_before = self.certificate_end;
         if let Some(end) = line.certificate_end {
             self.saw_chain_until(end);
         }
@@ -155,9 +172,19 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let deadline = now().mono + Duration::from_secs(20);
         let socket = Socket::connect(&address, deadline).unwrap();
+        let again = || Socket::connect(&address, deadline).unwrap();
         let line = Line { idle_since: Duration::from_secs(7), ..Line::new(socket, address) };
         let last = Duration::from_secs(307);
         assert!(line.is_young(Duration::ZERO) && line.is_young(last));
         assert!(!line.is_young(last + Duration::from_millis(1)));
+
+        let ends = |made_s, end| Line {
+            made_s,
+            certificate_end: Some(end),
+            ..Line::new(again(), address)
+        };
+        assert!(ends(100, 200).has_expired(200) && !ends(100, 200).has_expired(199));
+        // One that was shown expired, where that doesn't matter, is no reason to dial again.
+        assert!(!ends(100, 50).has_expired(200));
     }
 }

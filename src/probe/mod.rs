@@ -4,8 +4,8 @@
 //! there the truth of a measurement is decided (see `docs/decisions/`, and the modules).
 //!
 //! Invariants:
-//! - A check takes at most its site's timeout, whatever the other side does. The one deadline is
-//!   fixed when it begins.
+//! - A try takes at most its site's timeout, whatever the other side does. Its one deadline is
+//!   fixed when it begins. Only further tries and a look at the own network come on top of that.
 //! - A check always gives a [`Check`], and never a panic.
 //! - Nothing of one check is seen by the next: no cookies, no TLS sessions, and no connections
 //!   but of a site that wants to keep one (see `kept.rs`).
@@ -249,7 +249,12 @@ impl Prober {
     }
 
     /// One try of [`Prober::check`].
-    fn try_once(&self, target: &Target, scheduled_at: Timestamp) -> Check<'static> {
+    fn try_once(
+        &self,
+        target: &Target,
+        scheduled_at: Timestamp,
+        limit: Duration,
+    ) -> Check<'static> {
         let site = &target.site;
         let mut check = Check::empty(
             &target.identity,
@@ -262,7 +267,7 @@ impl Prober {
         let start = now();
         // Whole milliseconds, as `scheduled_at` has.
         check.started_at = Timestamp::from_millisecond(start.wall.as_millisecond()).ok();
-        timings::begin(start.mono, site.timeout);
+        timings::begin(start.mono, limit);
         let result = catch_unwind(AssertUnwindSafe(|| self.run(target, &mut check)));
         let end = now().mono;
         let took = end.saturating_sub(start.mono);

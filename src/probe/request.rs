@@ -117,7 +117,7 @@ impl<'t> Step<'t> {
     fn headers(&self, base: &HeaderMap) -> HeaderMap {
         let mut headers = base.clone();
         if let Some(own) = self.own {
-            for name in own.keys().filter(|name| self.may_send(name)) {
+            for name in own.keys().filter(|name| self.may_send(own, name)) {
                 headers.remove(name);
                 for value in own.get_all(name) {
                     headers.append(name.clone(), value.clone());
@@ -142,9 +142,12 @@ impl<'t> Step<'t> {
         headers
     }
 
-    fn may_send(&self, name: &HeaderName) -> bool {
+    fn may_send(&self, own: &HeaderMap, name: &HeaderName) -> bool {
         let describes_body = name.as_str().starts_with("content-");
-        (!self.left_origin || FOR_ANYBODY.contains(name)) && (self.with_body || !describes_body)
+        // A value with a secret is for the site alone, whatever header it is in.
+        let is_plain = || own.get_all(name).iter().all(|value| !value.is_sensitive());
+        (!self.left_origin || (FOR_ANYBODY.contains(name) && is_plain()))
+            && (self.with_body || !describes_body)
     }
 
     /// Turns this step into the one that the redirect `answer` asks for.

@@ -15,6 +15,9 @@ use crate::site::Interval;
 
 use super::{Prober, Target, timings};
 
+/// Least time for a further try: the rest of the interval may be shorter than the timeout.
+const TRY_MIN: Duration = Duration::from_secs(1);
+
 impl Prober {
     /// Checks `target` now, for the due time `scheduled_at`: as many tries as the site may have
     /// and as fit, until one is good. A failure of the network is held against the own network
@@ -25,7 +28,7 @@ impl Prober {
         let next_due =
             start.mono.saturating_add(until_next_due(target.interval(), scheduled_at, start.wall));
         timings::with(|context| context.is_later_try = false);
-        let mut check = self.try_once(target, scheduled_at);
+        let mut check = self.try_once(target, scheduled_at, target.site.timeout);
         if timings::with(|context| context.refused_at.is_some()) {
             // It counts as not begun.
             return check;
@@ -34,13 +37,14 @@ impl Prober {
         let started_at = check.started_at;
         let mut tries = 1;
         let more = target.site.more();
-        while tries <= more.retries
-            && check.failure.as_ref().is_some_and(may_pass)
-            && now().mono.saturating_add(more.retry_pause + target.site.timeout) <= next_due
-        {
+        while tries <= more.retries && check.failure.as_ref().is_some_and(may_pass) {
+            let left = next_due.saturating_sub(now().mono + more.retry_pause);
+            if left < TRY_MIN {
+                break;
+            }
             // A stop ends the pause, not the tries: a verdict needs them, and there is a grace.
             let _ = self.stop.wait(more.retry_pause);
-            check = self.try_once(target, scheduled_at);
+            check = self.try_once(target, scheduled_at, target.site.timeout.min(left));
             tries += 1;
         }
         check.started_at = started_at;

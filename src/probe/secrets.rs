@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::check::{Check, Failure, FailureKind};
+use crate::check::{CAPTURE_MAX, Check, DETAIL_MAX, Failure, FailureKind, truncate};
 use crate::site::fill_secrets;
 
 use super::failure::words;
@@ -159,9 +159,12 @@ pub(super) fn clean(check: &mut Check<'static>) {
         return;
     }
     let parts = Parts::of(&words);
-    let captures = check.regex_captures.iter_mut().flatten();
-    for text in check.failure.iter_mut().map(|failure| &mut failure.detail).chain(captures) {
-        if let Some(masked) = parts.masked(text) {
+    let captures = check.regex_captures.iter_mut().flatten().map(|text| (CAPTURE_MAX, text));
+    let detail = check.failure.iter_mut().map(|failure| (DETAIL_MAX, &mut failure.detail));
+    for (max, text) in detail.chain(captures) {
+        if let Some(mut masked) = parts.masked(text) {
+            // What replaces half a character may be longer than it.
+            truncate(&mut masked, max);
             *text = Cow::Owned(masked);
         }
     }

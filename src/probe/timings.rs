@@ -150,6 +150,8 @@ pub(super) struct Context {
     pub(super) remote: Option<SocketAddr>,
     /// Earliest end of the certificates shown so far, in seconds since the epoch.
     pub(super) certificate_end: Option<i64>,
+    /// The same before a connection was used again.
+    pub(super) certificate_before: Option<i64>,
     /// The certificate that was refused names itself as its issuer.
     pub(super) self_signed: bool,
     /// Asked before each dial; set around the check.
@@ -200,6 +202,7 @@ thread_local! {
             transfer_limit: 0,
             remote: None,
             certificate_end: None,
+            certificate_before: None,
             self_signed: false,
             gate: None,
             is_later_try: false,
@@ -232,6 +235,7 @@ pub(super) fn begin(start: Duration, limit: Duration) {
         context.last_hop = [None; 5];
         context.remote = None;
         context.certificate_end = None;
+        context.certificate_before = None;
         context.self_signed = false;
         context.chain_is_good = false;
         context.route = None;
@@ -343,6 +347,8 @@ impl Context {
         if in_vain {
             self.hop = None;
             self.hops -= 1;
+            // The fresh connection shows the certificates that count.
+            self.certificate_end = self.certificate_before;
         }
         in_vain
     }

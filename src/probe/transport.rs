@@ -352,13 +352,18 @@ impl Connection {
             .map_err(|_| Failure::new(FailureKind::Tls, "the host is no name for a certificate"))?;
         line.config = route.and_then(|route| route.tls.clone());
         let config = line.config.as_ref().unwrap_or(usual).clone();
-        let tls = Tls::handshake(config, name, &mut line.socket, &mut self.buffers.records)
-            .map_err(|error| from_tls(&error))?;
-        line.tls = Some(tls);
+        // What this handshake shows is the connection's; the check's is over all connections.
+        let before = timings::with(|context| context.certificate_end.take());
+        let tls = Tls::handshake(config, name, &mut line.socket, &mut self.buffers.records);
         line.certificate_end = timings::with(|context| {
-            context.tls_done();
-            context.certificate_end
+            let shown = context.certificate_end;
+            if let Some(before) = before {
+                context.saw_chain_until(before);
+            }
+            shown
         });
+        line.tls = Some(tls.map_err(|error| from_tls(&error))?);
+        timings::with(timings::Context::tls_done);
         Ok(())
     }
 

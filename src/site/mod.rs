@@ -37,6 +37,10 @@ pub const BODY_MAX: usize = 64 * 1024;
 /// Most request headers of one site.
 pub const HEADERS_MAX: usize = 64;
 
+/// Longest interval of a site whose connection is kept, in seconds: address translators forget
+/// idle connections silently, commonly after 350 s or more.
+pub const KEPT_INTERVAL_MAX_S: u32 = 300;
+
 /// The methods a check may use.
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -161,6 +165,9 @@ impl SiteSpec {
             fault("name", "must not have control characters".to_owned());
         }
         let url = parse_url(&self.url).map_err(|message| fault("url", message)).ok();
+        if has_secret(&self.url) {
+            fault("url", "can't refer to a secret; username and password can".to_owned());
+        }
         let seconds = self.interval.unwrap_or(defaults.interval);
         let interval = Interval::from_secs(seconds);
         if interval.is_none() {
@@ -242,7 +249,8 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 /// Header names a check sets itself.
-const RESERVED_HEADERS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "te"];
+const RESERVED_HEADERS: [&str; 5] =
+    ["connection", "content-length", "transfer-encoding", "te", "proxy-authorization"];
 
 fn header_faults(headers: &[(String, String)]) -> Vec<String> {
     let mut faults = Vec::new();

@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use super::secrets;
 use super::settings::{SETTINGS, SettingKind, SettingValue, Settings};
-use super::{Pattern, SiteFault, header_faults, is_header_name};
+use super::{KEPT_INTERVAL_MAX_S, Pattern, SiteFault, header_faults, is_header_name};
 
 /// Most header patterns of one kind.
 const HEADER_PATTERNS_MAX: usize = 16;
@@ -197,6 +197,11 @@ pub(super) fn build(
         retries: settings.number("retries").map_or(0, |number| number.min(5) as u8),
         retry_pause: settings.number("retry_pause").map_or(RETRY_PAUSE, millis),
     };
+    if more.keeps_connection && around.interval_s > KEPT_INTERVAL_MAX_S {
+        let problem =
+            format!("can't be kept for more than {KEPT_INTERVAL_MAX_S} s, the interval is longer");
+        builder.fault("connection", problem);
+    }
     let pauses = more.retry_pause.saturating_mul(u32::from(more.retries));
     if pauses >= Duration::from_secs(u64::from(around.interval_s)) {
         builder.fault("retry_pause", "the pauses of all tries take the whole interval");
@@ -331,6 +336,10 @@ impl Builder<'_> {
             Some(Access::Basic(user, password)) => Some((user, password)),
             _ => None,
         };
+        if access.as_ref().is_some_and(|(user, _)| user.starts_with("{secret")) {
+            // The colon in the reference would have ended the user.
+            self.fault("proxy", "can refer to a secret only in the password");
+        }
         let host = host.trim_matches(['[', ']']).to_owned();
         Some(Proxy { host, port: url.port_or_known_default().unwrap_or(80), access })
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -11,7 +12,7 @@ use crate::probe::Target;
 
 /// A check that took longer sends its site to the slow lane. A site that begins to hang holds a
 /// worker of the fast lane once, for its timeout, before it is moved.
-const SLOW_AFTER: f64 = 2.0;
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// Quick checks in a row that bring a site back to the fast lane.
 const QUICK_TO_RETURN: u8 = 2;
 /// In the place of that count: nothing is known of the site yet.
@@ -72,14 +73,15 @@ impl Entry {
         }
     }
 
-    /// Judges the site by its newest check; whether it is slow, if that is news.
-    pub(super) fn learn(&self, check: &Check<'_>) -> Option<bool> {
+    /// Judges the site by its newest check, which `held` a worker so long: with all its tries, the
+    /// pauses between them, and a look at the own network. Whether it is slow, if that is news.
+    pub(super) fn learn(&self, check: &Check<'_>, held: Duration) -> Option<bool> {
         let before = self.wanted.load(Ordering::Relaxed);
-        let timed_out = check.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Timeout);
-        // Tries and their pauses hold a worker too, and are not in the response time.
-        let tried_again = check.tries.is_some_and(|tries| tries > 1);
-        let took_long = check.response_time.is_some_and(|time| time > SLOW_AFTER);
-        let after = if timed_out || tried_again || took_long {
+        // A whole answer that came later than the site is allowed may have been quick all the same.
+        let timed_out = check.body_bytes.is_none()
+            && check.failure.as_ref().is_some_and(|f| f.kind == FailureKind::Timeout);
+        let took = check.response_time.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let after = if timed_out || held.max(took.unwrap_or_default()) > SLOW_AFTER {
             QUICK_TO_RETURN
         } else if before == UNTRIED {
             0

@@ -39,7 +39,7 @@ fn untried(website_id: i64) -> Arc<Entry> {
 
 fn quick(website_id: i64) -> Arc<Entry> {
     let entry = untried(website_id);
-    entry.learn(&answer(&entry.target, Timestamp::UNIX_EPOCH, 0.1));
+    entry.learn(&answer(&entry.target, Timestamp::UNIX_EPOCH, 0.1), Duration::ZERO);
     entry
 }
 
@@ -291,6 +291,10 @@ fn a_site_moves_to_the_slow_lane_and_back_and_keeps_its_place_when_changed() {
     timed_out.failure = Some(Failure::new(FailureKind::Timeout, ""));
     let quick = answer(&entry.target, at, 0.1);
     let late = answer(&entry.target, at, 2.1);
+    // A whole answer, later than the site is allowed.
+    let judged = Check { body_bytes: Some(3), ..timed_out.clone() };
+    // A quick answer after tries and their pauses.
+    let (short, long) = (Duration::ZERO, Duration::from_millis(2001));
     let mut entry = Entry::new(target(1, "http://a.test/"), false);
     for (check, news, standing) in [
         (&quick, None, entry::Standing::Quick),
@@ -299,14 +303,14 @@ fn a_site_moves_to_the_slow_lane_and_back_and_keeps_its_place_when_changed() {
         (&quick, None, entry::Standing::Slow),
         (&timed_out, None, entry::Standing::Slow),
         (&quick, None, entry::Standing::Slow),
-        (&quick, Some(false), entry::Standing::Quick),
+        (&judged, Some(false), entry::Standing::Quick),
         (&timed_out, Some(true), entry::Standing::Slow),
     ] {
-        assert_eq!((entry.learn(check), entry.standing()), (news, standing));
+        assert_eq!((entry.learn(check, short), entry.standing()), (news, standing));
         entry = entry.changed(target(1, "http://b.test/"));
         assert_eq!(entry.standing(), standing);
     }
     let new = Entry::new(target(1, "http://a.test/"), false);
     assert_eq!(new.changed(target(1, "http://b.test/")).standing(), entry::Standing::Untried);
-    assert_eq!((new.learn(&timed_out), new.standing()), (Some(true), entry::Standing::Slow));
+    assert_eq!((new.learn(&quick, long), new.standing()), (Some(true), entry::Standing::Slow));
 }

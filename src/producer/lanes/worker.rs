@@ -21,7 +21,7 @@ use super::slow_sites::SlowSites;
 use super::{Place, Work, take};
 use crate::check::{Check, Failure, FailureKind, Outcome};
 use crate::probe::Gate;
-use crate::runtime::{MailReceiver, Stop, now};
+use crate::runtime::{MailReceiver, Stop, mono, now};
 use crate::telemetry::{ByDaemonThread, Gauge, metrics};
 
 /// Counts the connections of one worker's check on the board.
@@ -163,9 +163,11 @@ impl Worker {
             return Ok(entry.missed(scheduled_at, "not started before its next due time"));
         }
         let gate = self.gate.clone().map(|gate| gate as Arc<dyn Gate>);
+        let began = mono();
         let check = self.work.check(&entry.target, scheduled_at, gate)?;
+        let held = mono().saturating_sub(began);
         metrics().lateness.observe(late.as_secs_f64());
-        if let Some(is_slow) = entry.learn(&check) {
+        if let Some(is_slow) = entry.learn(&check, held) {
             self.slow_sites.set(entry.target.website_id(), is_slow);
         }
         Ok(check)

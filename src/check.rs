@@ -100,9 +100,10 @@ pub enum FailureKind {
     Blocked,
     /// No TCP connection.
     Connect,
-    /// The TLS handshake failed, or the certificate is not good.
+    /// The TLS handshake failed, or the certificate is not good, or not for long enough.
     Tls,
-    /// The check's time ran out; the detail names the phase.
+    /// The time of a try ran out, and the detail names the phase; or a whole answer came later than
+    /// the site is allowed.
     Timeout,
     /// A redirect that can't or may not be followed.
     Redirect,
@@ -110,7 +111,7 @@ pub enum FailureKind {
     Http,
     /// The status is not an expected one.
     Status,
-    /// The pattern was not found.
+    /// What was to be found was not, or what must not be there was: in the body, or in a header.
     Regex,
     /// webmon's own trouble, such as no file descriptors: says nothing about the site.
     Internal,
@@ -218,7 +219,7 @@ pub struct Check<'a> {
     pub outcome: Outcome,
     /// Why it is not up.
     pub failure: Option<Failure<'a>>,
-    /// Seconds from the start of the check to its end, redirects and body included.
+    /// Seconds from the start of the last try to its end, redirects and body included.
     pub response_time: Option<f64>,
     /// Where the time went.
     pub phases: Phases,

@@ -1,8 +1,9 @@
 //! Tries before a verdict.
 //!
 //! Invariants:
-//! - A try begins only if it must end before the site's next due time, pause and timeout
-//!   included: a site never has two checks under way, and never misses one by its own tries.
+//! - A further try ends before the site's next due time, the pause before it included: its time is
+//!   cut to that, and without a second of it there is none. So a site never misses a due time by
+//!   its own tries.
 //! - The verdict, and all that is seen, is the last try's; only the start is the first one's.
 
 use std::time::Duration;

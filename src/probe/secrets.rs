@@ -1,7 +1,8 @@
 //! Secrets that a site refers to by name, and how they stay out of what a check says.
 //!
 //! Invariants:
-//! - A secret is read anew at each check: a changed one counts at once.
+//! - A secret's file is read anew at each check: a changed one counts at once. Variables are those
+//!   of the start.
 //! - Only regular files inside the one directory are read, by plain names. Links are followed as
 //!   long as they stay inside, as those of a mounted Kubernetes secret do.
 //! - Whatever a check says is freed of the secrets it used, also where a server sent them back.

@@ -165,8 +165,9 @@ impl SiteSpec {
             fault("name", "must not have control characters".to_owned());
         }
         let url = parse_url(&self.url).map_err(|message| fault("url", message)).ok();
-        if has_secret(&self.url) {
-            fault("url", "can't refer to a secret; username and password can".to_owned());
+        if url.as_ref().is_some_and(|url| url.username().starts_with("%7Bsecret")) {
+            // The colon in the reference has ended the user.
+            fault("url", "can refer to a secret only in its password".to_owned());
         }
         let seconds = self.interval.unwrap_or(defaults.interval);
         let interval = Interval::from_secs(seconds);
@@ -354,6 +355,15 @@ mod tests {
         let mut bad = spec("https://example.org/");
         bad.settings.note_fault("colour", "is no setting of a site");
         assert_eq!(faults(&bad), ["settings: colour is no setting of a site"]);
+    }
+
+    #[test]
+    fn a_user_in_a_url_is_no_secret() {
+        assert!(faults(&spec("http://me:{secret:p}@a/")).is_empty());
+        assert_eq!(
+            faults(&spec("http://{secret:u}:{secret:p}@a/")),
+            ["url: can refer to a secret only in its password"]
+        );
     }
 
     #[test]

@@ -64,7 +64,7 @@ use fault::Fault;
 use file::OpenDatabase;
 use shared::Shared;
 
-/// The largest state in bytes: the site list of 100,000 sites is about 20 MB.
+/// The largest state in bytes; a page of the site list has some ten kilobytes.
 pub const STATE_MAX: usize = 64 << 20;
 /// How long [`Spool::close`] tries to write what waits: within a daemon's grace of 10 s.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use webmon::check::{Check, Outcome};
 use webmon::probe::{ProbeOptions, Prober, Target};
 use webmon::site::Site;
 
-use super::certificates::{good, server_config};
+use super::certificates::{Identity, authority, good, server_config};
 use super::settings::{site, with};
 use super::support::{
     MAX_BODY, Stream, accept, build, check_with, down, options, prober, prober_with, read_request,
@@ -42,14 +42,20 @@ struct Keeping {
 
 impl Keeping {
     fn start(tls: bool, script: Script) -> Self {
+        Self::showing(tls, script, vec![good()])
+    }
+
+    /// Each connection shows the next of `certificates`, the last one for ever.
+    fn showing(tls: bool, script: Script, certificates: Vec<Identity>) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let ended = Arc::new(AtomicUsize::new(0));
         let connections = AtomicUsize::new(0);
-        let config = server_config(good(), false);
+        let configs: Vec<_> = certificates.into_iter().map(|c| server_config(c, false)).collect();
         let (seen, over) = (requests.clone(), ended.clone());
         let address = accept("127.0.0.1", move |stream: TcpStream| {
             let number = connections.fetch_add(1, Ordering::SeqCst);
             if tls {
+                let config = configs.get(number).or(configs.last()).unwrap();
                 let connection = ServerConnection::new(config.clone()).unwrap();
                 let mut stream = StreamOwned::new(connection, stream);
                 serve(&mut stream, number, script, &seen);
@@ -218,6 +224,24 @@ fn one_that_ends_before_the_answer_begins_costs_no_verdict() {
     let check = self::check(prober(), &target);
     assert_eq!(check.failure.unwrap().detail, "cut off in the body: connection closed");
     assert_eq!(server.connections(), [0, 0]);
+}
+
+#[test]
+fn a_renewed_certificate_counts_from_the_fresh_connection_on() {
+    let old = authority().sign(&["site.test"], 2020, 2070);
+    // The connection of the old certificate fails a request; the next one shows the new one.
+    let script: Script = |connection, request| match (connection, request) {
+        (0, 1) => Act::End,
+        _ => Act::Answer(OK),
+    };
+    let server = Keeping::showing(true, script, vec![old, good()]);
+    let target = kept(&server.url().replace("http:", "https:"));
+    let year = |check: Check<'_>| {
+        check.certificate_expires_at.unwrap().to_zoned(jiff::tz::TimeZone::UTC).year()
+    };
+    let years = [year(up(&target)), year(up(&target)), year(up(&target))];
+    assert_eq!(years, [2070, 2080, 2080]);
+    assert_eq!(server.connections(), [0, 0, 1, 1]);
 }
 
 #[test]

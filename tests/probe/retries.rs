@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use webmon::check::FailureKind::{self, Blocked, Connect, Redirect, Regex, Status};
+use webmon::check::FailureKind::{self, Blocked, Connect, Redirect, Regex, Status, Timeout};
 use webmon::check::{Check, Outcome};
 use webmon::probe::{Gate, ProbeOptions, ProbeParts, Prober, Target};
 use webmon::runtime::{Stop, now};
 use webmon::site::{SettingValue, SiteSpec};
 
 use super::support::{
-    Server, answer, build, no_tls, options, prober, prober_with, send, spec_with,
+    Do, Server, answer, build, no_tls, options, prober, prober_with, send, spec_with,
 };
 
 /// A server whose first `bad` answers are a 500.
@@ -109,10 +109,15 @@ fn a_rules_refusal_is_final_and_everything_else_is_tried_again() {
 }
 
 #[test]
-fn a_try_that_might_not_end_before_the_next_due_time_is_not_begun() {
-    for (timeout, pause_ms, late_s, tries) in
-        [(20, 0, 0, 2), (20, 0, 30, 2), (20, 0, 45, 1), (20, 15_000, 30, 1), (59, 0, 0, 2)]
-    {
+fn a_further_try_has_the_time_that_is_left_and_without_a_second_there_is_none() {
+    for (timeout, pause_ms, late_s, tries) in [
+        (20, 0, 0, 2),
+        (20, 0, 45, 2),
+        (59, 0, 0, 2),
+        (20, 15_000, 46, 1),
+        (20, 30_000, 30, 1),
+        (59, 0, 59, 1),
+    ] {
         // The first try takes no time.
         let server = failing(1);
         let mut spec = retrying(&server.url(), 1, pause_ms);
@@ -120,6 +125,17 @@ fn a_try_that_might_not_end_before_the_next_due_time_is_not_begun() {
         let check = check_late(prober(), &spec, Duration::from_secs(late_s));
         assert_eq!(check.tries, Some(tries), "{timeout} {pause_ms} {late_s}");
     }
+    // The second try hangs: it ends with the interval, not with its timeout.
+    let count = AtomicUsize::new(0);
+    let server = Server::answering(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => vec![answer("HTTP/1.1 500 Oh", "")],
+        _ => vec![Do::Hang],
+    });
+    let mut spec = retrying(&server.url(), 1, 0);
+    (spec.interval, spec.timeout) = (Some(60), Some(59));
+    let check = check_late(prober(), &spec, Duration::from_secs(56));
+    assert_eq!((check.tries, check.failure.map(|f| f.kind)), (Some(2), Some(Timeout)));
+    assert!(check.response_time.unwrap() < 4.5, "{:?}", check.response_time);
 }
 
 #[test]

@@ -140,6 +140,26 @@ fn expect_is_up(check: &Check<'_>) -> bool {
 }
 
 #[test]
+fn a_secret_in_any_header_stays_with_its_origin() {
+    let (prober, _dir) = with_secrets(&[("token", "t0ken")]);
+    let elsewhere = Server::script(&[answer("HTTP/1.1 200 OK", "")]);
+    let away =
+        format!("HTTP/1.1 302 Found\r\nLocation: http://other.test:{}/", elsewhere.address.port());
+    let server = Server::script(&[answer(&away, "")]);
+    let mut spec = spec(&server.url());
+    spec.headers = vec![
+        ("User-Agent".to_owned(), "webmon {secret:token}".to_owned()),
+        ("Accept-Language".to_owned(), "de".to_owned()),
+    ];
+    check_with(&prober, build(&spec), &up());
+    let (at_home, abroad) = (server.requests().pop().unwrap(), elsewhere.requests().pop().unwrap());
+    assert!(at_home.contains("user-agent: webmon t0ken"), "{at_home}");
+    assert!(!abroad.contains("t0ken"), "{abroad}");
+    // Another header goes along, and the usual user agent is sent.
+    assert!(abroad.contains("accept-language: de") && abroad.contains("user-agent: "), "{abroad}");
+}
+
+#[test]
 fn checks_without_secrets_hide_nothing() {
     let server = Server::script(&[send("HTTP/1.1 200 OK\r\nContent-Encoding: own-words\r\n\r\n")]);
     let mut spec = spec(&server.url());

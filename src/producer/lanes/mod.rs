@@ -16,7 +16,8 @@
 //!   many dark sites, leaves room for those that are known to be quick.
 //! - Of one address at most `per_address` checks are under way, where that is set. A check that
 //!   finds its address full is not begun: it holds no worker while it waits, and its lateness is
-//!   that of its real start. Only redirects go over the limit.
+//!   that of its real start. Only redirects, and further tries at another address of the name, go
+//!   over the limit.
 //! - The submitter never waits for a worker.
 
 mod addresses;

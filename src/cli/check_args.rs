@@ -22,7 +22,7 @@ pub(super) struct CheckArgs {
     /// Good answers, such as 200-299,301 [default: 200-299]
     #[arg(long, value_name = "CODES")]
     pub(super) expected_status: Option<String>,
-    /// Seconds for the whole check [default: monitoring.timeout]
+    /// Seconds for one try [default: monitoring.timeout]
     #[arg(long, value_name = "SECONDS")]
     pub(super) timeout: Option<u32>,
     /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS [default: GET]

@@ -10,7 +10,7 @@
 //! Invariants:
 //! - A site's due times lie on its lattice, and one [`Schedule::advance`] hands out at most one.
 //! - No due time is handed out before its time by the wall clock of that reading, nor, while the
-//!   wall clock runs without steps and the caller follows [`Schedule::sleep_ms`], more than 10 ms
+//!   wall clock runs without steps and the caller follows [`Schedule::sleep_ms`], more than 2 ms
 //!   and the caller's own delay after it.
 //! - A site's due times are strictly increasing unless the wall clock went back by more than its
 //!   interval. Then the site goes on from the new time, and may repeat due times (and so ids) that
@@ -260,7 +260,8 @@ fn is_stale(last_ms: i64, interval_ms: i64, wall_ms: i64) -> bool {
 
 /// `wall_ms` within what the wheel can hold, with room for two intervals at the end.
 fn in_range(wall_ms: i64) -> i64 {
-    const END_MS: i64 = (1 << 40) * TICK_MS - 4 * 86_400_000;
+    /// In the year 2318, well before the wheel's own end and that of a `Timestamp`.
+    const END_MS: i64 = 10_995_000_000_000;
     wall_ms.clamp(0, END_MS)
 }
 

@@ -1,10 +1,10 @@
 //! A hierarchical timer wheel whose lists run through the sites' own slots.
 //!
-//! Five levels of 256 buckets: a bucket of level 0 is one tick of 10 ms, of level 1 256 ticks
-//! (2.56 s), of level 2 11 min, of level 3 46 h, of level 4 497 days; together 348 years from
+//! Six levels of 256 buckets: a bucket of level 0 is one tick of 2 ms, of level 1 256 ticks
+//! (0.5 s), of level 2 2.2 min, of level 3 9.3 h, of level 4 99 days, of level 5 70 years; from
 //! 1970, so ticks are absolute and never wrap. An entry lies in the level of the highest base-256
 //! digit in which its tick differs from the wheel's; when the wheel reaches its bucket, the entry
-//! moves to a lower level (once per turn for an interval of a minute, twice for an hour).
+//! moves to a lower level (once per turn for an interval of a minute, twice for ten).
 //!
 //! Invariants:
 //! - Between calls every entry's tick is after the wheel's tick, and every bucket of the wheel's
@@ -15,8 +15,9 @@
 //! - A list's first slot has the bucket in `prev`, marked with [`HEAD`]; others the slot before.
 //!   So insertion and removal touch two neighbours at most, whatever the number of entries.
 
-/// Length of a tick in ms: as late as a due check may be handed out when nobody is in a hurry.
-pub(super) const TICK_MS: i64 = 10;
+/// Length of a tick in ms: as late as a due check may be handed out. Shorter ones wake the caller
+/// more often at low rates.
+pub(super) const TICK_MS: i64 = 2;
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
 /// Marks `prev` of a list's first slot: the rest is its bucket.
@@ -24,7 +25,7 @@ const HEAD: u32 = 1 << 31;
 /// Most slots: what is left of 32 bits beside the mark.
 pub(super) const SLOTS_MAX: usize = (HEAD - 1) as usize;
 
-const LEVELS: usize = 5;
+const LEVELS: usize = 6;
 const DIGIT_BITS: usize = 8;
 const DIGITS: usize = 1 << DIGIT_BITS;
 const WORDS: usize = DIGITS / 64;
@@ -245,8 +246,8 @@ mod tests {
 
     #[test]
     fn a_due_time_within_a_tick_waits_for_the_next() {
-        assert_eq!((tick_after(100), tick_after(101), tick_after(109)), (10, 11, 11));
-        assert_eq!((tick_of(109), tick_of(-5), tick_of(i64::MAX)), (10, 0, TICK_MAX));
+        assert_eq!((tick_after(100), tick_after(101), tick_after(102)), (50, 51, 51));
+        assert_eq!((tick_of(101), tick_of(-5), tick_of(i64::MAX)), (50, 0, TICK_MAX));
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_empty_years_cost_nothing() {
+    fn thousands_of_empty_years_cost_nothing() {
         let (mut wheel, mut slots) = filled(0, &[TICK_MAX]);
         assert_eq!(wheel.pop(&mut slots, TICK_MAX - 1), None);
         assert_eq!(wheel.pop(&mut slots, TICK_MAX), Some(0));

@@ -9,7 +9,7 @@ use webmon::site::Interval;
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const START_MS: i64 = 1_767_225_600_000;
-pub(crate) const TICK_MS: i64 = 10;
+pub(crate) const TICK_MS: i64 = 2;
 pub(crate) const MINUTE_MS: i64 = 60_000;
 pub(crate) const HOUR_MS: i64 = 60 * MINUTE_MS;
 pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;

@@ -36,9 +36,10 @@ impl Nginx {
             let addresses = 1..=ADDRESSES;
             addresses.map(|n| format!("listen 127.0.0.{n}:{port} {more} backlog=4096; ")).collect()
         };
-        // No resumption: each connection is a full handshake, for wrk too.
+        // One process, so that none outlives the bench however it ends. No resumption: each
+        // connection is a full handshake, for wrk too.
         let conf = format!(
-            "daemon off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;
+            "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
              worker_rlimit_nofile 16384; events {{ worker_connections 8192; }}
              http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;
              fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;

@@ -35,7 +35,7 @@ test: ## format, lints, docs, licences and all tests, against real services
 fuzz: ## random answers, messages and configurations for FUZZ_FOR seconds each (60)
 	WEBMON_TEST_FUZZ_SECONDS=$${FUZZ_FOR:-60} cargo test --locked --test fuzz -- --nocapture
 
-bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk; 20 min)
+bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk; 10 to 20 min)
 	@scripts/bench
 
 services: ## only PostgreSQL and Kafka, on 127.0.0.1

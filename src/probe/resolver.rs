@@ -292,6 +292,18 @@ mod tests {
         now().mono + Duration::from_millis(ms)
     }
 
+    /// Waits for an answer, with a cap.
+    fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+        let (never, end) = (crate::runtime::Stop::new(), soon(20_000));
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(now().mono < end, "waited in vain");
+            let _ = never.wait(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn one_name_is_looked_up_once_for_all_who_wait() {
         let (lookup, hold, calls) = hanging();
@@ -299,13 +311,10 @@ mod tests {
         std::thread::scope(|scope| {
             let waiting: Vec<_> =
                 (0..4).map(|_| scope.spawn(|| resolver.addresses("a", soon(20_000)))).collect();
-            let never = crate::runtime::Stop::new();
-            let all_wait = || {
-                locked(&resolver.jobs).get("a").is_some_and(|job| locked(&job.state).waiters == 4)
-            };
-            while !all_wait() {
-                let _ = never.wait(Duration::from_millis(1));
-            }
+            until(|| {
+                let jobs = locked(&resolver.jobs);
+                jobs.get("a").filter(|job| locked(&job.state).waiters == 4).map(drop)
+            });
             drop(hold);
             for waiter in waiting {
                 assert_eq!(*waiter.join().unwrap().unwrap(), [ADDRESS]);
@@ -321,19 +330,15 @@ mod tests {
         let resolver = Resolver::start(1, 1, &lookup, Duration::ZERO).unwrap();
         assert_eq!(resolver.addresses("a", soon(30)), Err(LookupError::Late));
         // The thread hangs in "a"; "b" waits in the queue, "c" has no place.
-        while calls.load(Ordering::SeqCst) == 0 {
-            std::thread::yield_now();
-        }
+        until(|| (calls.load(Ordering::SeqCst) > 0).then_some(()));
         assert_eq!(resolver.addresses("b", soon(5)), Err(LookupError::Late));
         assert_eq!(resolver.addresses("c", soon(5)), Err(LookupError::Saturated));
         // Nobody waits for "b" any more: it is never looked up.
         drop(hold);
-        let found = loop {
-            match resolver.addresses("d", soon(20_000)) {
-                Err(LookupError::Saturated) => std::thread::yield_now(),
-                found => break found,
-            }
-        };
+        let found = until(|| match resolver.addresses("d", soon(20_000)) {
+            Err(LookupError::Saturated) => None,
+            found => Some(found),
+        });
         assert_eq!(*found.unwrap(), [ADDRESS]);
         assert_eq!(calls.load(Ordering::SeqCst), 2);
     }

@@ -57,6 +57,17 @@ impl Recording {
         Self { inner: None, schemes, remembered: Mutex::default() }
     }
 
+    /// What `verify` says of a handshake's signature; without verification any will do.
+    fn signature(
+        &self,
+        verify: impl FnOnce(&WebPkiServerVerifier) -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match &self.inner {
+            Some(inner) => verify(inner),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
     fn recall(&self, key: &Fingerprint, now: i64) -> Option<Verified> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.get(key).copied().filter(|chain| (chain.from..chain.until).contains(&now))
@@ -162,10 +173,7 @@ impl ServerCertVerifier for Recording {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.inner {
-            Some(inner) => inner.verify_tls12_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signature(|inner| inner.verify_tls12_signature(message, certificate, signed))
     }
 
     fn verify_tls13_signature(
@@ -174,10 +182,7 @@ impl ServerCertVerifier for Recording {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.inner {
-            Some(inner) => inner.verify_tls13_signature(message, certificate, signed),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
+        self.signature(|inner| inner.verify_tls13_signature(message, certificate, signed))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

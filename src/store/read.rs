@@ -140,9 +140,6 @@ impl Store {
 }
 
 fn stored(row: &Row) -> Result<StoredCheck, Failure> {
-    let phase = |column: usize| -> Result<Option<f64>, Failure> {
-        Ok(row.try_get::<_, Option<f32>>(column)?.map(seconds))
-    };
     let last_hop: Option<Vec<Option<f32>>> = row.try_get(22)?;
     Ok(StoredCheck {
         check_entry_id: row.try_get(0)?,
@@ -151,13 +148,13 @@ fn stored(row: &Row) -> Result<StoredCheck, Failure> {
         started_at: row.try_get(3)?,
         certificate_expires_at: row.try_get(4)?,
         response_time: row.try_get(5)?,
-        phases: Phases {
-            resolve: phase(6)?,
-            connect: phase(7)?,
-            tls: phase(8)?,
-            processing: phase(9)?,
-            transfer: phase(10)?,
-        },
+        phases: phases(&[
+            row.try_get(6)?,
+            row.try_get(7)?,
+            row.try_get(8)?,
+            row.try_get(9)?,
+            row.try_get(10)?,
+        ]),
         http_status: row.try_get(11)?,
         body_bytes: row.try_get(12)?,
         redirects: row.try_get(13)?,

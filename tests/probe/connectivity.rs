@@ -13,7 +13,7 @@ use webmon::telemetry::metrics;
 
 use super::support::{
     Do, Server, answer, build, check_with, down, hurried, is_alone, no_tls, options, prober_with,
-    run_alone, spec, spec_with, up,
+    run_alone, spec, spec_with, up, wait_until,
 };
 
 /// An address where nobody listens.
@@ -38,11 +38,7 @@ fn counting(address: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
 
 /// Waits until so many connections were counted: that is later than they are there.
 fn wait_for(count: &AtomicUsize, most: usize) {
-    let start = now().mono;
-    while count.load(Ordering::SeqCst) < most {
-        assert!(now().mono - start < Duration::from_secs(20), "no more connections");
-        std::thread::yield_now();
-    }
+    wait_until(|| count.load(Ordering::SeqCst) >= most);
 }
 
 fn any_port() -> SocketAddr {
@@ -152,11 +148,7 @@ fn the_network_comes_back() {
     // The verdict holds for a while.
     assert!(is_marked(&prober, &url));
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    let start = now().mono;
-    while is_marked(&prober, &url) {
-        assert!(now().mono - start < Duration::from_secs(20));
-        std::thread::yield_now();
-    }
+    wait_until(|| !is_marked(&prober, &url));
     assert!(metrics().own_network_reachable.get());
     wait_for(&count, 1);
 }

@@ -13,7 +13,7 @@ use webmon::runtime::{Stop, now};
 use webmon::site::{SettingValue, SiteSpec};
 
 use super::support::{
-    Do, Server, answer, build, no_tls, options, prober, prober_with, send, spec_with,
+    Do, Server, answer, build, no_tls, options, prober, prober_with, send, spec_with, wait_until,
 };
 
 /// A server whose first `bad` answers are a 500.
@@ -171,9 +171,7 @@ fn a_stop_ends_the_pause_and_not_the_tries() {
     let start = now().mono;
     std::thread::scope(|scope| {
         let checking = scope.spawn(|| check(&prober, &spec));
-        while server.requests().is_empty() {
-            std::thread::yield_now();
-        }
+        wait_until(|| !server.requests().is_empty());
         stop.request();
         assert_eq!(checking.join().unwrap(), (Some(Status), Some(2)));
     });

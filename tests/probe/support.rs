@@ -244,15 +244,7 @@ pub(crate) fn options() -> ProbeOptions {
         user_agent: "webmon-test".to_owned(),
         max_body: MAX_BODY,
         max_redirects: MAX_REDIRECTS,
-        allow_private_addresses: true,
-        allowed_addresses: Vec::new(),
-        denied_addresses: Vec::new(),
-        own_listeners: Vec::new(),
-        resolver_threads: 4,
-        connectivity: Vec::new(),
-        dns_cache: Duration::ZERO,
-        secrets_dir: None,
-        secret_variables: std::collections::BTreeMap::new(),
+        ..ProbeOptions::default()
     }
 }
 
@@ -279,11 +271,7 @@ pub(crate) fn build(spec: &SiteSpec) -> Site {
 
 /// Like [`spec`], with these further settings.
 pub(crate) fn spec_with<const N: usize>(url: &str, more: [(&str, SettingValue); N]) -> SiteSpec {
-    let mut spec = spec(url);
-    for (name, value) in more {
-        spec.settings.set(name, value).unwrap();
-    }
-    spec
+    super::settings::set(spec(url), more)
 }
 
 /// A site that has [`SHORT`] time.

@@ -7,7 +7,11 @@ mod support;
 
 mod checks;
 mod faults;
+mod history;
 mod partitions;
+mod past;
+mod retention;
+mod rollup;
 mod schema;
 mod sites;
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod checks;
+mod examples;
 mod faults;
 mod history;
 mod partitions;

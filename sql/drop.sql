@@ -3,8 +3,10 @@
 
 DROP TABLE IF EXISTS rejected_message, check_entry, website, website_change, schema_migration;
 DROP FUNCTION IF EXISTS website_changed, website_touch;
+DROP TABLE IF EXISTS check_hour, check_day, rollup_dirty, rollup_dirty_day, rollup_state;
+DROP FUNCTION IF EXISTS response_time_bucket, response_time_of_bucket;
 
--- Days that were detached from check_entry and not dropped yet.
+-- Partitions that were detached and not dropped yet.
 DO $$
 DECLARE
     day text;
@@ -13,7 +15,7 @@ BEGIN
         SELECT format('%I.%I', n.nspname, c.relname)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'r' AND n.nspname = current_schema()
-          AND c.relname ~ '^check_entry_y\d{4}m\d{2}d\d{2}$'
+          AND c.relname ~ '^check_(entry_y\d{4}m\d{2}d\d{2}|hour_y\d{4}m\d{2}|day_y\d{4})$'
     LOOP
         EXECUTE 'DROP TABLE ' || day;
     END LOOP;

@@ -5,6 +5,7 @@
 //!   soon and how evenly many sites begin.
 //! - Consumer: rows per second and CPU time per row from a full topic, beside `psql \copy` of the
 //!   same rows into the same table.
+//! - History: how fast checks are counted, and how soon questions about a site's past are answered.
 //!
 //! CPU times are the kernel's, in ticks of 10 ms; each run is long enough for two digits. Prints a
 //! table in Markdown; decides nothing.
@@ -15,6 +16,7 @@
 
 mod consumer;
 mod fleet;
+mod history;
 mod peers;
 mod process;
 mod producer;
@@ -36,19 +38,31 @@ fn main() {
             std::process::exit(2);
         }
     };
+    let (past, parts): (Vec<&str>, Vec<&str>) =
+        plan.parts.iter().partition(|part| **part == "history");
+    if !parts.is_empty() {
+        table(&plan, &parts);
+    }
+    if !past.is_empty() {
+        history::history(plan.history_rows);
+    }
+}
+
+/// The parts that share a table.
+fn table(plan: &report::Plan, parts: &[&str]) {
     let nginx = web::Nginx::start();
     println!(
         "{} s a measurement; the producer's threads: {} in the fast lane, the default of others.\n",
         plan.seconds, plan.threads
     );
     report::head();
-    for part in &plan.parts {
+    for part in parts {
         match *part {
-            "idle" => producer::idle(&plan),
-            "http" => producer::cost(&plan, &nginx, "http"),
-            "https" => producer::cost(&plan, &nginx, "https"),
-            "highest" => producer::highest(&plan, &nginx),
-            "fleet" => fleet::fleet(&plan, &nginx),
+            "idle" => producer::idle(plan),
+            "http" => producer::cost(plan, &nginx, "http"),
+            "https" => producer::cost(plan, &nginx, "https"),
+            "highest" => producer::highest(plan, &nginx),
+            "fleet" => fleet::fleet(plan, &nginx),
             _ => consumer::consumer(plan.rows),
         }
     }

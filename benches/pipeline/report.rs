@@ -3,7 +3,8 @@
 use webmon::runtime::{Stop, now};
 
 /// The parts, in the order they run.
-pub(crate) const PARTS: [&str; 6] = ["idle", "http", "https", "highest", "fleet", "consumer"];
+pub(crate) const PARTS: [&str; 7] =
+    ["idle", "http", "https", "highest", "fleet", "consumer", "history"];
 /// What `producer` stands for.
 const PRODUCER: [&str; 5] = ["idle", "http", "https", "highest", "fleet"];
 
@@ -15,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) seconds: u64,
     /// Messages for the consumer.
     pub(crate) rows: u64,
+    /// Rows for the questions about the past.
+    pub(crate) history_rows: u64,
     /// Workers of the producer's fast lane.
     pub(crate) threads: u64,
     /// Numbers of sites whose memory is taken, all at 60 s; the last one's start is looked at.
@@ -40,11 +43,13 @@ impl Plan {
             let is_meant = wanted.contains(&"producer") && PRODUCER.contains(part);
             wanted.is_empty() || is_named || is_meant
         };
-        let (seconds, rows) = if is_quick { (5, 200_000) } else { (20, 1_000_000) };
+        let (seconds, rows, past) =
+            if is_quick { (5, 200_000, 1_000_000) } else { (20, 1_000_000, 20_000_000) };
         Ok(Self {
             parts: PARTS.into_iter().filter(is_wanted).collect(),
             seconds: number("WEBMON_BENCH_SECONDS", seconds).max(2),
             rows: number("WEBMON_BENCH_ROWS", rows),
+            history_rows: number("WEBMON_BENCH_HISTORY_ROWS", past),
             threads: number("WEBMON_BENCH_THREADS", 32),
             fleets: if is_quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] },
             fleet_seconds: if is_quick { 15 } else { 65 },

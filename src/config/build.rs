@@ -20,6 +20,9 @@ use super::values::{Value, split_server};
 /// Longest check of a site without its own timeout, if the interval allows it, in seconds.
 const TIMEOUT_S: u64 = 10;
 
+/// How long checks counted by hour are kept, unless told otherwise: three years and a month.
+const HOURLY_DAYS: u64 = 1100;
+
 const CONNECTIVITY: &str = "monitoring.connectivity";
 /// Most of these: all are dialled within two seconds.
 const CONNECTIVITY_MAX: usize = 4;
@@ -41,6 +44,15 @@ pub(crate) fn complete(resolved: &mut Resolved, sources: &Sources, faults: &mut 
             };
             faults.add(&resolved.origin(key), key, trouble);
         }
+    }
+    if let Some(days) = resolved.whole("storage.retention_days") {
+        resolved.fill("storage.hourly_days", Value::Whole(HOURLY_DAYS.max(days)));
+    }
+    for (longer, shorter) in [
+        ("storage.hourly_days", "storage.retention_days"),
+        ("storage.daily_days", "storage.hourly_days"),
+    ] {
+        outlives(resolved, faults, longer, shorter);
     }
     for key in keys().iter().filter(|key| matches!(key.kind, Kind::File)) {
         if let Some(file) = resolved.path(sources, key.path)
@@ -84,6 +96,22 @@ pub(crate) fn complete(resolved: &mut Resolved, sources: &Sources, faults: &mut 
         }
         _ => {}
     }
+}
+
+/// What is counted from something is kept at least as long; 0 is for ever.
+fn outlives(resolved: &Resolved, faults: &mut Faults, longer: &'static str, shorter: &'static str) {
+    let (Some(long), Some(short)) = (resolved.whole(longer), resolved.whole(shorter)) else {
+        return;
+    };
+    if long == 0 || (short != 0 && long >= short) {
+        return;
+    }
+    let (is, cure) = match short {
+        0 => ("0, for ever".to_owned(), "write 0, or leave it out".to_owned()),
+        days => (days.to_string(), format!("write {days} or more, or 0 for ever")),
+    };
+    let trouble = Trouble::new(format!("is less than {shorter}, which is {is}"), cure);
+    faults.add(&resolved.origin(longer), longer, trouble.of(long.to_string()));
 }
 
 fn unreadable(file: &PathBuf) -> Option<String> {
@@ -180,6 +208,8 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
         api: Api { listen: r.address("api.listen") },
         storage: Storage {
             retention_days: r.number("storage.retention_days"),
+            hourly_days: r.number("storage.hourly_days"),
+            daily_days: r.number("storage.daily_days"),
             days_ahead: r.number("storage.days_ahead"),
         },
         log: Log {

@@ -233,6 +233,8 @@ static KEYS: &[Key] = &[
     key("api.listen", Kind::Address, "127.0.0.1:8080", "address of the HTTP API and the dashboard, which are not served yet"),
 
     key("storage.retention_days", whole(1, 36_500, "days"), "400", "days that single checks are kept, 1 to 36500"),
+    key("storage.hourly_days", whole(0, 36_500, "days"), "", "days that checks counted by hour are kept, retention_days or more, 0 for ever; unset: 1100, or retention_days if more"),
+    key("storage.daily_days", whole(0, 36_500, "days"), "0", "days that checks counted by day are kept, hourly_days or more, 0 for ever"),
     key("storage.days_ahead", whole(1, 366, "days"), "14", "days that tables are made ahead of time, 1 to 366"),
 
     key("log.level", Kind::Choice(&LEVELS), "info", "error, warn, info, debug or trace"),

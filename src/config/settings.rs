@@ -272,6 +272,10 @@ pub struct Api {
 pub struct Storage {
     /// Days that single checks are kept.
     pub retention_days: u32,
+    /// Days that hourly rollups are kept; 0 for ever.
+    pub hourly_days: u32,
+    /// Days that daily rollups are kept; 0 for ever.
+    pub daily_days: u32,
     /// Days that partitions are made ahead of time.
     pub days_ahead: u32,
 }

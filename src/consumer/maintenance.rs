@@ -1,11 +1,15 @@
 //! What somebody has to do now and then: tables up to date, partitions ahead, old ones gone.
-//! Every consumer tries; the one that holds the advisory lock does it.
+//! Every consumer tries; the one that holds the advisory lock does it. A second thread counts
+//! checks by hour and day: `rollups`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Span;
 use jiff::tz::TimeZone;
 
+use super::rollups;
 use crate::runtime::{Backoff, Stop, Threads, now};
 use crate::store::{BACK_DAYS, ErrorKind, Store, StoreError};
 use crate::telemetry::health;
@@ -17,45 +21,52 @@ const RETRY_CAP: Duration = Duration::from_secs(30);
 /// This part of the process's health.
 const PART: &str = "tables";
 
-/// What the maintenance thread keeps.
+/// What the maintenance threads keep.
 #[derive(Clone, Copy, Debug)]
 pub struct MaintenanceOptions {
     /// Rows older than this many days go.
     pub retention_days: u32,
+    /// Hourly rollups older than this many days go; 0 for never.
+    pub hourly_days: u32,
+    /// Daily rollups older than this many days go; 0 for never.
+    pub daily_days: u32,
     /// Days for which partitions are made ahead.
     pub days_ahead: u16,
 }
 
-/// The running maintenance thread.
+/// The running maintenance threads.
 #[derive(Debug)]
 pub struct Maintenance {
     threads: Threads,
 }
 
 impl Maintenance {
-    /// Starts the thread; the database doesn't have to be there.
+    /// Starts the threads; the database doesn't have to be there.
     ///
     /// # Errors
-    /// The operating system's, when it has no room for the thread.
+    /// The operating system's, when it has no room for a thread.
     pub fn start(store: Store, options: MaintenanceOptions, stop: &Stop) -> std::io::Result<Self> {
         health().expect(PART);
         let mut threads = Threads::new(stop.clone());
+        let has_tables = Arc::new(AtomicBool::new(false));
+        let (their_store, their_stop, theirs) = (store.clone(), stop.clone(), has_tables.clone());
+        threads.spawn("rollups", move || rollups::run(their_store, their_stop, &theirs))?;
         let stop = stop.clone();
-        threads.spawn("maintenance", move || run(&store, options, &stop))?;
+        threads.spawn("maintenance", move || run(&store, options, &has_tables, &stop))?;
         Ok(Self { threads })
     }
 
-    /// Waits up to `limit` for its end after a stop; its name if it did not end.
+    /// Waits up to `limit` for their end after a stop; the names of those that did not end.
     #[must_use]
     pub fn join(self, limit: Duration) -> Vec<String> {
         self.threads.join(limit)
     }
 }
 
-fn run(store: &Store, options: MaintenanceOptions, stop: &Stop) {
+fn run(store: &Store, options: MaintenanceOptions, has_tables: &AtomicBool, stop: &Stop) {
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
     loop {
-        let delay = match maintain(store, options) {
+        let delay = match maintain(store, options, has_tables) {
             Ok(()) => {
                 backoff.reset();
                 if health().well(PART) {
@@ -81,13 +92,25 @@ fn run(store: &Store, options: MaintenanceOptions, stop: &Stop) {
     }
 }
 
-fn maintain(store: &Store, options: MaintenanceOptions) -> Result<(), StoreError> {
+fn maintain(
+    store: &Store,
+    options: MaintenanceOptions,
+    has_tables: &AtomicBool,
+) -> Result<(), StoreError> {
     store.migrate()?;
+    has_tables.store(true, Ordering::Release);
     let Some(_lead) = store.try_lead("maintenance")? else { return Ok(()) };
     let today = TimeZone::UTC.to_datetime(now().wall).date();
+    let before = |days: u32| today.saturating_sub(Span::new().days(i64::from(days)));
     // Not days that the next line would drop again.
     let back = BACK_DAYS.min(u16::try_from(options.retention_days).unwrap_or(BACK_DAYS));
     store.ensure_partitions(today, back, options.days_ahead)?;
-    let oldest = today.saturating_sub(Span::new().days(i64::from(options.retention_days)));
-    store.drop_partitions_before(oldest).map(drop)
+    store.drop_partitions_before(before(options.retention_days))?;
+    if options.hourly_days > 0 {
+        store.drop_hours_before(before(options.hourly_days))?;
+    }
+    if options.daily_days > 0 {
+        store.drop_days_before(before(options.daily_days))?;
+    }
+    Ok(())
 }

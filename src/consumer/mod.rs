@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! group member ──partitions dealt──► N workers: fetch → decode → one transaction → commit offset
-//! maintenance: migrations, partitions ahead, retention
+//! maintenance: migrations, partitions ahead, retention; rollups: checks counted by hour and day
 //! ```
 //!
 //! Invariants:
@@ -16,6 +16,7 @@
 mod assignment;
 mod ingest;
 mod maintenance;
+mod rollups;
 mod worker;
 
 use std::sync::{Arc, OnceLock};
@@ -49,7 +50,7 @@ pub struct ConsumerOptions {
     pub batch: usize,
     /// Where results go.
     pub sinks: Sinks,
-    /// What the maintenance thread keeps.
+    /// What the maintenance threads keep.
     pub maintenance: MaintenanceOptions,
 }
 

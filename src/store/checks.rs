@@ -20,7 +20,7 @@ use postgres::types::ToSql;
 
 use super::encode::{self, Encoded};
 use super::errors::{ErrorKind, Failure};
-use super::{Store, StoreError, partitions};
+use super::{Store, StoreError, partitions, rollup};
 use crate::check::{Check, truncate};
 use crate::runtime::now;
 use crate::telemetry::metrics;
@@ -112,8 +112,8 @@ impl Store {
         let (mut is_replay, mut again) = (false, 0);
         while !batch.rows.is_empty() || !rejected.is_empty() {
             let rows = batch.encode(is_replay);
-            let kept = rejected.clone();
-            let failure = match self.inner.call(move |client| write(client, &rows, &kept)) {
+            let (kept, marks) = (rejected.clone(), batch.marks());
+            let failure = match self.inner.call(move |client| write(client, &rows, &marks, &kept)) {
                 Ok(inserted) => {
                     // At most the batch's length.
                     batch.saved.inserted = inserted as usize;
@@ -211,6 +211,11 @@ impl Batch<'_> {
         }
     }
 
+    /// The statement that marks the hours of all rows for the rollups.
+    fn marks(&self) -> String {
+        rollup::mark(self.rows.iter().map(|row| self.checks[*row].scheduled_at))
+    }
+
     fn refuse(&mut self, position: usize, reason: String) {
         let index = self.rows.remove(position);
         self.saved.refused.push((index, reason));
@@ -264,13 +269,16 @@ impl Kept {
 }
 
 /// The whole transaction; the number of new rows of `check_entry`.
-fn write(client: &mut Client, rows: &Rows, rejected: &[Kept]) -> Result<u64, Failure> {
+fn write(client: &mut Client, rows: &Rows, marks: &str, rejected: &[Kept]) -> Result<u64, Failure> {
     let mut transaction = client.transaction()?;
     let inserted = match rows {
         Rows::None => 0,
         Rows::Copy(bytes) => copy(&mut transaction, bytes)?,
         Rows::Arrays(arrays) => insert_arrays(&mut transaction, arrays)?,
     };
+    if inserted > 0 {
+        transaction.batch_execute(marks)?;
+    }
     insert_rejected(&mut transaction, rejected)?;
     transaction.commit()?;
     Ok(inserted)

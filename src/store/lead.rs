@@ -1,5 +1,9 @@
 //! Who does the maintenance: at most one of all processes, by an advisory lock.
 
+use std::time::Duration;
+
+use postgres::Client;
+
 use super::errors::Failure;
 use super::migrations::try_lock;
 use super::session::Session;
@@ -11,7 +15,7 @@ use crate::runtime::CallError;
 #[derive(Debug)]
 pub struct Lead {
     session: Session,
-    limit: std::time::Duration,
+    limit: Duration,
 }
 
 impl Store {
@@ -34,8 +38,7 @@ impl Lead {
     /// Whether the lead is still held: asks the server over the connection that holds it. After
     /// `false` this value is of no more use.
     pub fn is_held(&mut self) -> bool {
-        let asked: Result<(), Failure> =
-            self.session.call(self.limit, |client| Ok(client.batch_execute("")?));
+        let asked = self.call(self.limit, |client| Ok(client.batch_execute("")?));
         match asked {
             Ok(()) => true,
             Err(Failure::Call(CallError::Late)) => {
@@ -44,5 +47,14 @@ impl Lead {
             }
             Err(_) => false,
         }
+    }
+
+    /// Runs `work` on the connection that holds the lead: it fails when the lead is lost.
+    pub(super) fn call<R, F>(&mut self, limit: Duration, work: F) -> Result<R, Failure>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Client) -> Result<R, Failure> + Send + 'static,
+    {
+        self.session.call(limit, work)
     }
 }

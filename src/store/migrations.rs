@@ -43,12 +43,13 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 5] = files![
+const FILES: [File; 6] = files![
     1 "001_website.sql",
     2 "002_check_entry.sql",
     3 "003_rejected_message.sql",
     4 "004_sample_sites.sql",
     5 "005_site_settings.sql",
+    6 "006_rollups.sql",
 ];
 
 const DROP: &str = include_str!("../../sql/drop.sql");
@@ -86,7 +87,9 @@ impl Store {
             client.execute(setting, &[&sample_sites])?;
             let today = TimeZone::UTC.to_datetime(now().wall).date();
             let applied = locked(client, "schema", apply)?;
-            locked(client, "partitions", |c| partitions::ensure(c, today, BACK_DAYS, AHEAD_DAYS))?;
+            locked(client, partitions::LOCK, |c| {
+                partitions::ensure(c, today, BACK_DAYS, AHEAD_DAYS)
+            })?;
             Ok(applied)
         })
     }
@@ -272,7 +275,7 @@ mod tests {
         };
         let names: Vec<&str> =
             plan(&[row(&FILES[0]), row(&FILES[2])]).unwrap().iter().map(|f| f.name).collect();
-        assert_eq!(names, [FILES[1].name, FILES[3].name, FILES[4].name]);
+        assert_eq!(names, [FILES[1].name, FILES[3].name, FILES[4].name, FILES[5].name]);
         let (unix, dos) = ("a\nb", "a\r\nb");
         let file = |text| File { version: 1, name: "x", text }.checksum();
         assert_eq!(file(unix), file(dos));

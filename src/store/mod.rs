@@ -17,6 +17,8 @@
 mod checks;
 mod encode;
 mod errors;
+mod histogram;
+mod history;
 mod lead;
 mod listener;
 mod migrations;
@@ -24,6 +26,8 @@ mod partitions;
 mod password;
 mod pool;
 mod read;
+mod retention;
+mod rollup;
 mod session;
 mod sites;
 mod tls;
@@ -35,11 +39,14 @@ use secrecy::SecretString;
 
 pub use checks::{Rejected, Saved};
 pub use errors::{ErrorKind, StoreError};
+pub use histogram::Histogram;
+pub use history::{Bucket, Period, Uptime};
 pub use lead::Lead;
 pub use listener::SiteListener;
 pub use migrations::{AHEAD_DAYS, BACK_DAYS};
 pub use pool::LATE_MAX;
 pub use read::StoredCheck;
+pub use rollup::{Rolled, Rollups, Waiting};
 pub use sites::{SiteRow, SiteStatus};
 pub use tls::{SslMode, SslOptions};
 

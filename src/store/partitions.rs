@@ -1,43 +1,111 @@
-//! Partitions of `check_entry`, one per UTC day: made ahead, removed after retention, both
-//! without making inserts wait.
+//! The tables that are kept in partitions by time, and making these ahead: `check_entry` by UTC
+//! day, `check_hour` by month, `check_day` by year. Removing them is [`super::retention`].
 //!
-//! A day is made as a table beside, with the day as its CHECK, and then attached: 3 ms, while
-//! `CREATE … PARTITION OF` makes inserts queue behind any long reader. It is removed by
-//! `DETACH … CONCURRENTLY` and a drop of the table that then stands alone, for the same reason.
+//! A partition is made as a table beside, with its range as its CHECK, and then attached: 3 ms,
+//! while `CREATE … PARTITION OF` makes inserts queue behind any long reader.
 
-use std::time::Duration;
-
-use jiff::civil::Date;
+use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use postgres::Client;
-use postgres::error::SqlState;
 
 use super::errors::{ErrorKind, Failure};
 use super::migrations::locked;
 use super::{Store, StoreError};
 
-/// Longest wait of a detach for transactions that still see the day. `lock_timeout` doesn't
-/// count there; what is cut off is finished by the next call.
-const DETACH_LIMIT: Duration = Duration::from_secs(20);
+/// The lock of whoever makes or removes partitions.
+pub(super) const LOCK: &str = "partitions";
 /// Most days before today that are looked at for gaps: beyond any sensible retention.
 const GAP_DAYS_MAX: u16 = 4000;
+
+/// A table in partitions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    column: &'static str,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    Day,
+    Month,
+    Year,
+}
+
+/// The checks themselves.
+pub(super) const CHECKS: Table =
+    Table { name: "check_entry", column: "\"timestamp\"", unit: Unit::Day };
+/// Checks counted by hour. At 100,000 sites a month has 75 million rows: dropping it takes no
+/// time, deleting them would.
+pub(super) const HOURS: Table = Table { name: "check_hour", column: "hour", unit: Unit::Month };
+/// Checks counted by day.
+pub(super) const DAYS: Table = Table { name: "check_day", column: "day", unit: Unit::Year };
+
+impl Table {
+    /// The first day of the partition that `day` belongs to.
+    fn first(self, day: Date) -> Date {
+        match self.unit {
+            Unit::Day => day,
+            Unit::Month => day.first_of_month(),
+            Unit::Year => date(day.year(), 1, 1),
+        }
+    }
+
+    fn step(self) -> Span {
+        match self.unit {
+            Unit::Day => Span::new().days(1),
+            Unit::Month => Span::new().months(1),
+            Unit::Year => Span::new().years(1),
+        }
+    }
+
+    /// The name of the partition of `day`, without its schema.
+    pub(super) fn partition(self, day: Date) -> String {
+        let (table, year, month) = (self.name, day.year(), day.month());
+        match self.unit {
+            Unit::Day => format!("{table}_y{year:04}m{month:02}d{:02}", day.day()),
+            Unit::Month => format!("{table}_y{year:04}m{month:02}"),
+            Unit::Year => format!("{table}_y{year:04}"),
+        }
+    }
+
+    /// What the names of partitions look like, as a regular expression of PostgreSQL.
+    pub(super) fn pattern(self) -> String {
+        let time = match self.unit {
+            Unit::Day => "\\d{4}m\\d{2}d\\d{2}",
+            Unit::Month => "\\d{4}m\\d{2}",
+            Unit::Year => "\\d{4}",
+        };
+        format!("^{}_y{time}$", self.name)
+    }
+
+    /// First moment of the partition of `day`, and the first one after it.
+    pub(super) fn range(self, day: Date) -> Result<(Timestamp, Timestamp), Failure> {
+        let first = self.first(day);
+        let next = first
+            .checked_add(self.step())
+            .map_err(|e| Failure::Said(ErrorKind::Data, format!("no such day: {e}")))?;
+        Ok((start_of(first)?, start_of(next)?))
+    }
+}
 
 /// One partition, as the catalogue has it.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
     /// Schema and name, quoted.
-    name: String,
+    pub(super) name: String,
     /// First moment and the first one after it; absent for bounds that webmon does not make.
     pub(super) range: Option<(Timestamp, Timestamp)>,
     /// A detach was begun and cut off: it takes no rows any more.
-    is_detaching: bool,
+    pub(super) is_detaching: bool,
 }
 
 impl Store {
     /// Makes the missing days from `days_back` before `today` to `days_ahead` after it, and every
     /// gap since the oldest day: checks that waited in the spool or the topic while no consumer
-    /// lived belong there. Returns the names made.
+    /// lived belong there. Then the months and years that their rollups go to. Returns the names
+    /// of the days made.
     ///
     /// # Errors
     /// What the database said.
@@ -48,39 +116,23 @@ impl Store {
         days_ahead: u16,
     ) -> Result<Vec<String>, StoreError> {
         self.schema("making partitions", move |client| {
-            locked(client, "partitions", |c| ensure(c, today, days_back, days_ahead))
-        })
-    }
-
-    /// Removes every partition that ends at or before the start of `day`, the oldest first.
-    /// Returns the names removed.
-    ///
-    /// # Errors
-    /// What the database said; an outage when a long transaction still sees a day: call again
-    /// later, it goes on from there.
-    pub fn drop_partitions_before(&self, day: Date) -> Result<Vec<String>, StoreError> {
-        self.schema("removing partitions", move |client| {
-            locked(client, "partitions", |client| drop_before(client, start_of(day)?))
+            locked(client, LOCK, |c| ensure(c, today, days_back, days_ahead))
         })
     }
 }
 
-fn start_of(day: Date) -> Result<Timestamp, Failure> {
+pub(super) fn start_of(day: Date) -> Result<Timestamp, Failure> {
     day.to_zoned(TimeZone::UTC)
         .map(|start| start.timestamp())
         .map_err(|e| Failure::Said(ErrorKind::Data, format!("no such day: {e}")))
 }
 
-fn day_of(time: Timestamp) -> Date {
+pub(super) fn day_of(time: Timestamp) -> Date {
     TimeZone::UTC.to_datetime(time).date()
 }
 
-fn name_of(day: Date) -> String {
-    format!("check_entry_y{:04}m{:02}d{:02}", day.year(), day.month(), day.day())
-}
-
-/// All partitions, in order of time.
-pub(super) fn list(client: &mut Client) -> Result<Vec<Partition>, Failure> {
+/// All partitions of `table`, in order of time.
+pub(super) fn list(client: &mut Client, table: Table) -> Result<Vec<Partition>, Failure> {
     let rows = client.query(
         "SELECT format('%I.%I', n.nspname, c.relname), i.inhdetachpending, \
                 bounds[1]::timestamptz, bounds[2]::timestamptz \
@@ -88,8 +140,8 @@ pub(super) fn list(client: &mut Client) -> Result<Vec<Partition>, Failure> {
          JOIN pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), \
              'FROM \\(''([^'']+)''\\) TO \\(''([^'']+)''\\)') AS bounds \
-         WHERE i.inhparent = 'check_entry'::regclass ORDER BY 3, 1",
-        &[],
+         WHERE i.inhparent = to_regclass($1) ORDER BY 3, 1",
+        &[&table.name],
     )?;
     let partition = |row: &postgres::Row| {
         let (from, to): (Option<Timestamp>, Option<Timestamp>) = (row.try_get(2)?, row.try_get(3)?);
@@ -98,11 +150,11 @@ pub(super) fn list(client: &mut Client) -> Result<Vec<Partition>, Failure> {
     rows.iter().map(partition).collect()
 }
 
-/// The ranges that take rows, or nothing where some bounds are not webmon's.
+/// The ranges of `check_entry` that take rows, or nothing where some bounds are not webmon's.
 pub(super) fn open_ranges(
     client: &mut Client,
 ) -> Result<Option<Vec<(Timestamp, Timestamp)>>, Failure> {
-    Ok(list(client)?.into_iter().filter(|p| !p.is_detaching).map(|p| p.range).collect())
+    Ok(list(client, CHECKS)?.into_iter().filter(|p| !p.is_detaching).map(|p| p.range).collect())
 }
 
 pub(super) fn ensure(
@@ -111,91 +163,58 @@ pub(super) fn ensure(
     days_back: u16,
     days_ahead: u16,
 ) -> Result<Vec<String>, Failure> {
-    let existing = list(client)?;
+    let existing = list(client, CHECKS)?;
     let before = |days: u16| today.saturating_sub(Span::new().days(i32::from(days)));
     let oldest = existing.iter().find_map(|p| p.range).map(|(from, _)| day_of(from));
-    let first = oldest.unwrap_or(today).min(before(days_back)).max(before(GAP_DAYS_MAX));
+    let oldest = oldest.unwrap_or(today).min(before(days_back));
+    let first = oldest.max(before(GAP_DAYS_MAX));
     let last = today.saturating_add(Span::new().days(i32::from(days_ahead)));
-    let mut made = Vec::new();
-    for day in first.series(Span::new().days(1)).take_while(|day| *day <= last) {
-        let start = start_of(day)?;
-        let is_covered = |p: &Partition| p.range.is_some_and(|(a, b)| a <= start && start < b);
-        if !existing.iter().any(is_covered) {
-            make(client, day)?;
-            made.push(name_of(day));
-        }
-    }
-    if !made.is_empty() {
-        let (first, count) = (made.first().cloned().unwrap_or_default(), made.len());
-        log::info!(count, first = first.as_str(); "partitions made");
+    let made = fill(client, CHECKS, &existing, first, last)?;
+    for table in [HOURS, DAYS] {
+        let existing = list(client, table)?;
+        fill(client, table, &existing, oldest, last)?;
     }
     Ok(made)
 }
 
-fn make(client: &mut Client, day: Date) -> Result<(), Failure> {
-    let name = name_of(day);
-    let next = day.tomorrow().map_err(|e| Failure::Said(ErrorKind::Data, e.to_string()))?;
-    let (from, to) = (start_of(day)?, start_of(next)?);
+/// Makes what is missing from the partition of `first` to that of `last`.
+fn fill(
+    client: &mut Client,
+    table: Table,
+    existing: &[Partition],
+    first: Date,
+    last: Date,
+) -> Result<Vec<String>, Failure> {
+    let mut made = Vec::new();
+    for day in table.first(first).series(table.step()).take_while(|day| *day <= last) {
+        let (start, end) = table.range(day)?;
+        let is_covered = |p: &Partition| p.range.is_some_and(|(a, b)| a <= start && start < b);
+        if !existing.iter().any(is_covered) {
+            let name = table.partition(day);
+            make(client, table, &name, start, end)?;
+            made.push(name);
+        }
+    }
+    if let Some(first) = made.first() {
+        log::info!(count = made.len(), first = first.as_str(); "partitions made");
+    }
+    Ok(made)
+}
+
+fn make(
+    client: &mut Client,
+    table: Table,
+    name: &str,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<(), Failure> {
+    let (parent, column) = (table.name, table.column);
     let mut transaction = client.transaction()?;
     transaction.batch_execute(&format!(
-        "CREATE TABLE {name} (LIKE check_entry INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
-         ALTER TABLE {name} ADD CONSTRAINT {name}_day \
-             CHECK (\"timestamp\" >= '{from}' AND \"timestamp\" < '{to}'); \
-         ALTER TABLE check_entry ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')",
+        "CREATE TABLE {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
+         ALTER TABLE {name} ADD CONSTRAINT {name}_range \
+             CHECK ({column} >= '{from}' AND {column} < '{to}'); \
+         ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')",
     ))?;
     Ok(transaction.commit()?)
-}
-
-fn drop_before(client: &mut Client, limit: Timestamp) -> Result<Vec<String>, Failure> {
-    // In a call of its own: a failed one would take the setting back with it.
-    client.batch_execute(&format!("SET statement_timeout = {}", DETACH_LIMIT.as_millis()))?;
-    let mut dropped = Vec::new();
-    for name in detached(client, limit)? {
-        drop_table(client, &name, &mut dropped)?;
-    }
-    for partition in list(client)? {
-        // Only one may be under way at a time, so a pending one is finished whatever its age.
-        if partition.is_detaching {
-            finalize(client, &partition.name)?;
-        } else if partition.range.is_some_and(|(_, end)| end <= limit) {
-            detach(client, &partition.name)?;
-        } else {
-            continue;
-        }
-        drop_table(client, &partition.name, &mut dropped)?;
-    }
-    Ok(dropped)
-}
-
-fn detach(client: &mut Client, name: &str) -> Result<(), Failure> {
-    let statement = format!("ALTER TABLE check_entry DETACH PARTITION {name} CONCURRENTLY");
-    match client.batch_execute(&statement) {
-        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => finalize(client, name),
-        other => Ok(other?),
-    }
-}
-
-fn finalize(client: &mut Client, name: &str) -> Result<(), Failure> {
-    Ok(client
-        .batch_execute(&format!("ALTER TABLE check_entry DETACH PARTITION {name} FINALIZE"))?)
-}
-
-fn drop_table(client: &mut Client, name: &str, dropped: &mut Vec<String>) -> Result<(), Failure> {
-    client.batch_execute(&format!("DROP TABLE {name}"))?;
-    log::info!(partition = name; "partition removed");
-    dropped.push(name.to_owned());
-    Ok(())
-}
-
-/// Tables of days before `limit` that were detached but not dropped, since the process ended in
-/// between.
-fn detached(client: &mut Client, limit: Timestamp) -> Result<Vec<String>, Failure> {
-    let rows = client.query(
-        "SELECT format('%I.%I', n.nspname, c.relname) \
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind = 'r' AND NOT c.relispartition AND n.nspname = current_schema() \
-           AND c.relname ~ '^check_entry_y\\d{4}m\\d{2}d\\d{2}$' AND c.relname < $1",
-        &[&name_of(day_of(limit))],
-    )?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -12,6 +12,12 @@ use crate::check::Phases;
 /// How far back the first look of [`Store::recent_checks`] goes: the longest interval of a site.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
+/// The first step of [`Store::checks_of`]: two partitions at most.
+const PAGE_FIRST: SignedDuration = SignedDuration::from_hours(24);
+/// How the steps grow: ten years are five of them.
+const PAGE_GROWTH: i32 = 8;
+const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
+
 /// A row of `check_entry`. Names and order as there; text is as it stands in the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCheck {
@@ -116,6 +122,55 @@ impl Store {
         self.inner.run("reading checks", move |client| {
             let rows = client.query(&question, &[&website_id, &since, &i64::from(limit)])?;
             rows.iter().map(stored).collect()
+        })
+    }
+
+    /// A page of a site's checks due from `from` to before `to`, the newest first and at most
+    /// `limit`. `before` is the time and id of the last check of the page before; checks that come
+    /// in meanwhile neither repeat nor hide one of the older. Fewer than `limit` are the last page.
+    ///
+    /// Looks back in steps, each [`PAGE_GROWTH`] times as long as the one before: to begin with the
+    /// day before `to` or `before`, so that a long time costs no more than a page's own partitions.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn checks_of(
+        &self,
+        website_id: i64,
+        from: Timestamp,
+        to: Timestamp,
+        limit: u32,
+        before: Option<(Timestamp, Uuid)>,
+    ) -> Result<Vec<StoredCheck>, StoreError> {
+        // Up to the cursor's own moment: other regions may have checks due then.
+        let after_cursor = before.and_then(|(time, _)| time.checked_add(MICROSECOND).ok());
+        // Nothing is due later than a clock's fault from now.
+        let last = crate::runtime::now().wall + PAGE_FIRST;
+        let end = after_cursor.map_or(to, |time| time.min(to)).min(last);
+        let from = from.max(Timestamp::UNIX_EPOCH);
+        // All below for the first page.
+        let cursor = before.unwrap_or((Timestamp::MAX, Uuid::max()));
+        let question = format!(
+            "SELECT {} FROM check_entry WHERE website_id = $1 AND \"timestamp\" >= $2 \
+             AND \"timestamp\" < $3 AND (\"timestamp\", check_entry_id) < ($4, $5) \
+             ORDER BY \"timestamp\" DESC, check_entry_id DESC LIMIT $6",
+            encode::column_list(),
+        );
+        self.inner.run("reading checks", move |client| {
+            let (mut found, mut end, mut step) = (Vec::new(), end, PAGE_FIRST);
+            let limit = i64::from(limit);
+            while end > from && (found.len() as i64) < limit {
+                let start = end.checked_sub(step).unwrap_or(Timestamp::MIN).max(from);
+                let rest = limit - found.len() as i64;
+                let (time, id) = cursor;
+                let rows =
+                    client.query(&question, &[&website_id, &start, &end, &time, &id, &rest])?;
+                for row in &rows {
+                    found.push(stored(row)?);
+                }
+                (end, step) = (start, step.saturating_mul(PAGE_GROWTH));
+            }
+            Ok(found)
         })
     }
 

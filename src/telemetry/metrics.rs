@@ -1,6 +1,7 @@
 //! The one list of metric names.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -109,6 +110,12 @@ pub struct Metrics {
     pub insert_duration: Seconds,
     /// Seconds from a check's due time to its row's commit.
     pub end_to_end: Seconds,
+    /// Ended hours that wait to be counted; this and the next two of the process that counts.
+    pub rollup_waiting: Gauge,
+    /// Seconds since the oldest of them ended.
+    pub rollup_oldest: Gauge,
+    /// Seconds the last round of counting took.
+    pub rollup_duration: Gauge<f64, AtomicU64>,
     /// Calls that hung and were left behind, since the start.
     pub calls_left_behind: Counter,
     /// Panics caught.
@@ -216,6 +223,11 @@ impl Metrics {
         r.register("insert_failures", "Insert transactions repeated", self.insert_failures.clone());
         seconds(r, "insert_duration", "Duration of insert transactions", &self.insert_duration);
         seconds(r, "end_to_end", "From due time to the row's commit", &self.end_to_end);
+        r.register("rollup_hours_waiting", "Hours to be counted", self.rollup_waiting.clone());
+        let oldest = self.rollup_oldest.clone();
+        r.register_with_unit("rollup_oldest_waiting", "Age of the oldest", Unit::Seconds, oldest);
+        let duration = self.rollup_duration.clone();
+        r.register_with_unit("rollup_last_run", "Duration", Unit::Seconds, duration);
         r.register("calls_left_behind", "Calls that hung", self.calls_left_behind.clone());
         r.register("panics", "Panics caught", self.panics.clone());
         registry

@@ -32,6 +32,7 @@ fn defaults_without_any_source() {
     assert_eq!(settings.consumer.sinks, [Sink::Postgres]);
     assert_eq!(settings.api.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((settings.storage.retention_days, settings.storage.days_ahead), (400, 14));
+    assert_eq!((settings.storage.hourly_days, settings.storage.daily_days), (1100, 0));
     assert_eq!(
         (settings.log.level, settings.log.format),
         (log::LevelFilter::Info, LogFormat::Text)

@@ -6,8 +6,13 @@
 mod support;
 
 mod checks;
+mod examples;
 mod faults;
+mod history;
 mod partitions;
+mod past;
+mod retention;
+mod rollup;
 mod schema;
 mod sites;
 

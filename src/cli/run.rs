@@ -110,6 +110,7 @@ impl Delivery for LocalDelivery {
                 partition: 0,
                 offset: i64::try_from(result.seq).unwrap_or(i64::MAX),
                 payload: result.message,
+                fault: None,
             })
             .collect();
         self.ingest.save(&messages).map_err(|error| Undelivered {

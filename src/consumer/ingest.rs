@@ -27,6 +27,8 @@ pub struct Message<'a> {
     pub offset: i64,
     /// What it says.
     pub payload: &'a [u8],
+    /// Why it is known not to be a check, such as a batch that can't be unpacked.
+    pub fault: Option<&'a str>,
 }
 
 /// Why a batch was not saved.
@@ -75,6 +77,10 @@ impl Ingest {
         let mut origins: Vec<&Message<'_>> = Vec::with_capacity(messages.len());
         let mut rejects: Vec<(&Message<'_>, &'static str, String)> = Vec::new();
         for message in messages {
+            if let Some(fault) = message.fault {
+                rejects.push((message, "unreadable", fault.to_owned()));
+                continue;
+            }
             match wire::decode(message.payload) {
                 Ok(check) => {
                     checks.push(check);

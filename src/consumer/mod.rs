@@ -14,6 +14,7 @@
 //!   database is away its worker waits.
 
 mod assignment;
+mod chunk;
 mod ingest;
 mod maintenance;
 mod worker;
@@ -139,6 +140,7 @@ impl Consumer {
                 number,
                 fetcher: Fetcher::new(kafka.clone(), &group.topic),
                 batch: batch.max(1),
+                chunk: chunk::Chunk::default(),
                 committer: member.committer(),
                 ingest: Ingest::new(sinks, store.clone(), &group.topic),
                 inbox,

@@ -159,8 +159,7 @@ impl Reader {
         // Held as the record is, and not longer.
         self.record.clear();
         self.record.extend_from_slice(&whole);
-        let fault = Some(format!("unreadable batch: {cause}"));
-        Found { offset, timestamp_ms: 0, key: None, value: Some(&self.record), fault }
+        Found { offset, timestamp_ms: 0, key: None, value: Some(&self.record), fault: Some(cause) }
     }
 }
 
@@ -339,7 +338,7 @@ mod tests {
         assert_eq!((offsets(&all), all.1), (vec![5, 8], 9));
         assert_eq!(all.0[0].1, broken);
         let fault = all.0[0].2.as_deref().unwrap();
-        assert!(fault.starts_with("unreadable batch: Cyclic redundancy check failed"), "{fault}");
+        assert!(fault.starts_with("Cyclic redundancy check failed"), "{fault}");
     }
 
     /// Puts the right checksum over what follows it.

@@ -43,12 +43,13 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 5] = files![
+const FILES: [File; 6] = files![
     1 "001_website.sql",
     2 "002_check_entry.sql",
     3 "003_rejected_message.sql",
     4 "004_sample_sites.sql",
     5 "005_site_settings.sql",
+    7 "007_rejected_message.sql",
 ];
 
 const DROP: &str = include_str!("../../sql/drop.sql");

@@ -24,6 +24,7 @@ mod partitions;
 mod password;
 mod pool;
 mod read;
+mod rejected;
 mod session;
 mod sites;
 mod tls;
@@ -33,13 +34,14 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use checks::{Rejected, Saved};
+pub use checks::{DUE_AHEAD_MAX, Saved};
 pub use errors::{ErrorKind, StoreError};
 pub use lead::Lead;
 pub use listener::SiteListener;
 pub use migrations::{AHEAD_DAYS, BACK_DAYS};
 pub use pool::LATE_MAX;
 pub use read::StoredCheck;
+pub use rejected::{Rejected, RejectedFilter, RejectedKey, RejectedRow, RejectedSummary};
 pub use sites::{SiteRow, SiteStatus};
 pub use tls::{SslMode, SslOptions};
 

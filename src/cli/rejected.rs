@@ -323,7 +323,7 @@ mod tests {
         );
         let lines = table(&rows, Some(60));
         assert!(lines.iter().all(|line| line.chars().count() <= 60), "{lines:?}");
-        assert!(lines[2].ends_with("bad …"), "{lines:?}");
+        assert!(lines[2].ends_with("bad  […"), "{lines:?}");
     }
 
     #[test]

@@ -181,6 +181,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
         storage: Storage {
             retention_days: r.number("storage.retention_days"),
             days_ahead: r.number("storage.days_ahead"),
+            rejected_days: r.number("storage.rejected_days"),
         },
         log: Log {
             level: r.text("log.level").and_then(|l| l.parse().ok()).unwrap_or(LevelFilter::Info),

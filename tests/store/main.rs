@@ -7,7 +7,9 @@ mod support;
 
 mod checks;
 mod faults;
+mod outages;
 mod partitions;
+mod rejected;
 mod schema;
 mod sites;
 

@@ -224,10 +224,10 @@ fn report(total: &Replayed, is_dry: bool, is_json: bool) -> Result<(), Exit> {
         });
         return output::line(&value.to_string());
     }
-    let would = if is_dry { "would be " } else { "" };
+    let (would, would_still) = if is_dry { ("would be ", "would still be") } else { ("", "still") };
     let (still, all) = (rejected.len(), stored + known + rejected.len());
     output::line(&format!(
-        "{all} messages: {stored} {would}stored, {known} were stored already, {still} {would}still \
+        "{all} messages: {stored} {would}stored, {known} were stored already, {still} {would_still} \
          rejected"
     ))?;
     for (key, reason) in rejected.iter().take(NAMED_MAX) {

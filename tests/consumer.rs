@@ -1,6 +1,8 @@
 //! The consumer as a user runs it: what it does while the database refuses, when the group moves
 //! on without it, when nobody reads its console, and when messages come twice.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
+
 mod support;
 
 use std::io::Read;

@@ -1,6 +1,8 @@
 //! However large the backlog, whatever its messages: what the consumer holds stays below
 //! docs/rejected.md's figure, and it gets to the end.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
+
 mod support;
 
 use support::daemon::{Daemon, Lab};

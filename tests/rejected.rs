@@ -1,5 +1,7 @@
 //! `webmon rejected` as a user types it.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
+
 mod support;
 
 use std::process::Output;

@@ -239,7 +239,7 @@ impl Fetcher {
         }
         match self.cluster.offsets(&self.topic, partitions, AT_START) {
             Ok(offsets) => {
-                out.extend(offsets.into_iter().map(|(p, at)| Unread::new(p, Bytes::new(), at, at)))
+                out.extend(offsets.into_iter().map(|(p, at)| Unread::new(p, Bytes::new(), at, at)));
             }
             Err(error) => errors.push(error),
         }

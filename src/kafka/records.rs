@@ -100,7 +100,7 @@ impl Reader {
                     Ok(batch) => self.batch = Some(batch),
                     Err(cause) => {
                         self.next_offset = self.next_offset.max(end_of(&whole));
-                        return Some(self.fault(whole, offset, cause));
+                        return Some(self.fault(&whole, offset, cause));
                     }
                 }
             }
@@ -129,7 +129,7 @@ impl Reader {
                     let whole = batch.whole.clone();
                     self.next_offset = offset + 1;
                     let cause = format!("a record of {length} bytes; at most {RECORD_MAX}");
-                    return Some(self.fault(whole, offset, cause));
+                    return Some(self.fault(&whole, offset, cause));
                 }
                 Err(error) => {
                     let (whole, end) = (batch.whole.clone(), batch.end);
@@ -137,7 +137,7 @@ impl Reader {
                     let offset = self.next_offset.min(end - 1);
                     self.next_offset = self.next_offset.max(end);
                     self.batch = None;
-                    return Some(self.fault(whole, offset, error.to_string()));
+                    return Some(self.fault(&whole, offset, error.to_string()));
                 }
             }
         }
@@ -155,10 +155,10 @@ impl Reader {
         Some(self.bytes.split_to(whole))
     }
 
-    fn fault(&mut self, whole: Bytes, offset: i64, cause: String) -> Found<'_> {
+    fn fault(&mut self, whole: &Bytes, offset: i64, cause: String) -> Found<'_> {
         // Held as the record is, and not longer.
         self.record.clear();
-        self.record.extend_from_slice(&whole);
+        self.record.extend_from_slice(whole);
         Found { offset, timestamp_ms: 0, key: None, value: Some(&self.record), fault: Some(cause) }
     }
 }

@@ -95,7 +95,7 @@ const IMPURE: [&str; 17] = [
 ];
 
 /// Libraries, and the only rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 18] = [
+const LIBRARIES: [(&str, &[&str]); 20] = [
     ("postgres", &["store"]),
     ("postgres_types", &["store"]),
     ("tokio_postgres", &["store"]),
@@ -105,6 +105,8 @@ const LIBRARIES: [(&str, &[&str]); 18] = [
     ("kafka", &["kafka"]),
     ("kafka_protocol", &["kafka"]),
     ("zstd", &["kafka"]),
+    ("lz4", &["kafka"]),
+    ("snap", &["kafka"]),
     ("ureq", &["probe"]),
     // Each of the three has its own connections and trust.
     ("rustls", &["probe", "store", "kafka"]),

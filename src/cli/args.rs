@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::check_args::CheckArgs;
+use super::rejected_args::RejectedArgs;
 
 const SETTINGS_HELP: &str = "\
 Settings: flags, then the environment (WEBMON_…), then .env, then the file, then defaults.
@@ -130,6 +131,13 @@ Examples:
 The password is that of the database's user. It must be typed out: neither the configuration nor
 the environment is asked for it.")]
     Drop(DropArgs),
+    /// List, show, replay or delete messages that could not be stored
+    #[command(after_help = "\
+Examples:
+  webmon rejected list
+  webmon rejected show webmon/3/4711
+  webmon rejected replay --reason 'unknown website'")]
+    Rejected(RejectedArgs),
     /// Show results as they come
     #[command(after_help = "\
 Examples:

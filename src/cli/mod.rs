@@ -12,6 +12,8 @@ mod exit;
 mod migrate;
 mod options;
 mod output;
+mod rejected;
+mod rejected_args;
 mod run;
 mod tail;
 
@@ -47,6 +49,7 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Run(run) => run::run(common, run),
         Command::Migrate(migrate) => migrate::migrate(common, migrate),
         Command::Drop(drop) => migrate::drop_everything(common, drop),
+        Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
         Command::Config(config) => config::config(common, config),
         Command::Healthcheck(health) => check::healthcheck(common, health),

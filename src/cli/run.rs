@@ -103,17 +103,19 @@ impl Delivery for LocalDelivery {
         self.store.ping().map_err(|error| error.to_string())
     }
 
-    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<(), Undelivered> {
+    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<usize, Undelivered> {
         let messages: Vec<Message<'_>> = results
             .iter()
             .map(|result| Message {
                 partition: 0,
                 offset: i64::try_from(result.seq).unwrap_or(i64::MAX),
                 payload: result.message,
+                fault: None,
             })
             .collect();
-        self.ingest.save(&messages).map_err(|error| Undelivered {
+        self.ingest.save(&messages).map(|()| 0).map_err(|error| Undelivered {
             remaining: (0..results.len()).collect(),
+            refused: 0,
             reason: error.to_string(),
         })
     }

@@ -211,6 +211,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
             hourly_days: r.number("storage.hourly_days"),
             daily_days: r.number("storage.daily_days"),
             days_ahead: r.number("storage.days_ahead"),
+            rejected_days: r.number("storage.rejected_days"),
         },
         log: Log {
             level: r.text("log.level").and_then(|l| l.parse().ok()).unwrap_or(LevelFilter::Info),

@@ -236,6 +236,7 @@ static KEYS: &[Key] = &[
     key("storage.hourly_days", whole(0, 36_500, "days"), "", "days that checks counted by hour are kept, retention_days or more, 0 for ever; unset: 1100, or retention_days if more"),
     key("storage.daily_days", whole(0, 36_500, "days"), "0", "days that checks counted by day are kept, hourly_days or more, 0 for ever"),
     key("storage.days_ahead", whole(1, 366, "days"), "14", "days that tables are made ahead of time, 1 to 366"),
+    key("storage.rejected_days", whole(1, 36_500, "days"), "90", "days that messages which could not be stored are kept, 1 to 36500"),
 
     key("log.level", Kind::Choice(&LEVELS), "info", "error, warn, info, debug or trace"),
     key("log.format", Kind::Choice(&FORMATS), "text", "text or json"),

@@ -278,6 +278,8 @@ pub struct Storage {
     pub daily_days: u32,
     /// Days that partitions are made ahead of time.
     pub days_ahead: u32,
+    /// Days that rejected messages are kept.
+    pub rejected_days: u32,
 }
 
 /// Logs.

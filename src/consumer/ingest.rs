@@ -1,13 +1,20 @@
 //! Decodes messages and saves them: the part of the consumer that doesn't know where messages
 //! come from. Also used without a broker, straight from the spool.
 
-use std::io::Write;
+use std::time::Duration;
 
+use super::console::{self, Onlooker};
 use crate::check::Check;
-use crate::runtime::now;
+use crate::runtime;
 use crate::store::{Rejected, Store, StoreError};
 use crate::telemetry::{ByReason, metrics};
 use crate::wire;
+
+/// What the reason of a batch that can't be unpacked begins with.
+pub(super) const UNREADABLE: &str = "unreadable batch";
+
+/// A line about rejected messages is written this often at most: each has its reason in the table.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Where results go; at least one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +34,8 @@ pub struct Message<'a> {
     pub offset: i64,
     /// What it says.
     pub payload: &'a [u8],
+    /// Why it is known not to be a check, such as a batch that can't be unpacked.
+    pub fault: Option<&'a str>,
 }
 
 /// Why a batch was not saved.
@@ -55,13 +64,23 @@ pub struct Ingest {
     sinks: Sinks,
     store: Store,
     topic: String,
+    onlooker: Option<Onlooker>,
+    /// When rejected messages were last told of, and how many came since.
+    told: Option<Duration>,
+    untold: usize,
 }
 
 impl Ingest {
     /// Saves to `sinks`; `topic` is what rejected messages are filed under.
     #[must_use]
     pub fn new(sinks: Sinks, store: Store, topic: &str) -> Self {
-        Self { sinks, store, topic: topic.to_owned() }
+        let topic = topic.to_owned();
+        Self { sinks, store, topic, onlooker: None, told: None, untold: 0 }
+    }
+
+    /// With somebody to look on at what goes to the database.
+    pub(super) fn with_onlooker(self, onlooker: Option<Onlooker>) -> Self {
+        Self { onlooker, ..self }
     }
 
     /// Saves all of `messages` in one transaction: good ones as checks, the others as rejected.
@@ -75,6 +94,10 @@ impl Ingest {
         let mut origins: Vec<&Message<'_>> = Vec::with_capacity(messages.len());
         let mut rejects: Vec<(&Message<'_>, &'static str, String)> = Vec::new();
         for message in messages {
+            if let Some(fault) = message.fault {
+                rejects.push((message, "unreadable", format!("{UNREADABLE}: {fault}")));
+                continue;
+            }
             match wire::decode(message.payload) {
                 Ok(check) => {
                     checks.push(check);
@@ -94,30 +117,33 @@ impl Ingest {
                 self.store.reject(&self.rejected(&refused)).map_err(SaveError::Store)?;
                 rejects.extend(refused);
             }
-            let saved_at = now().wall;
-            for check in &checks {
-                let late = saved_at.duration_since(check.scheduled_at);
-                metrics().end_to_end.observe(late.as_secs_f64().max(0.0));
-            }
         }
         log::debug!(messages = messages.len(), rejected = rejects.len(); "batch saved");
-        for (_, reason, _) in &rejects {
+        if self.sinks.postgres {
+            self.tell(&rejects);
+        }
+        match &self.onlooker {
+            Some(onlooker) => onlooker.show(messages),
+            None if self.sinks.console => console::print(messages).map_err(SaveError::Console)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Counts rejected messages, and writes a line now and then.
+    fn tell(&mut self, rejects: &[(&Message<'_>, &'static str, String)]) {
+        for (_, reason, _) in rejects {
             metrics().rejected.get_or_create(&ByReason { reason }).inc();
         }
-        if let Some((first, _, cause)) = rejects.first() {
-            log::warn!(messages = rejects.len(), first_partition = first.partition,
-                first_offset = first.offset, first_cause = cause.as_str();
-                "messages rejected, kept in rejected_message");
-        }
-        match self.sinks.console.then(|| print(messages)) {
-            Some(Err(error)) if self.sinks.postgres => {
-                // The database has them; whoever looked on has gone.
-                self.sinks.console = false;
-                log::warn!(cause:% = error; "console sink given up");
-                Ok(())
-            }
-            Some(Err(error)) => Err(SaveError::Console(error)),
-            Some(Ok(())) | None => Ok(()),
+        self.untold += rejects.len();
+        let Some((last, _, cause)) = rejects.last() else { return };
+        let now = runtime::mono();
+        if self.told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY) {
+            log::warn!(messages = self.untold, partition = last.partition, offset = last.offset,
+                cause = cause.as_str();
+                "messages rejected; 'webmon rejected list' shows them");
+            self.told = Some(now);
+            self.untold = 0;
         }
     }
 
@@ -136,14 +162,4 @@ impl Ingest {
             })
             .collect()
     }
-}
-
-/// One message a line, as it is.
-fn print(messages: &[Message<'_>]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for message in messages {
-        let line = String::from_utf8_lossy(message.payload);
-        writeln!(out, "{}", line.replace(char::is_control, " "))?;
-    }
-    out.flush()
 }

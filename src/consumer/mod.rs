@@ -14,8 +14,11 @@
 //!   database is away its worker waits.
 
 mod assignment;
+mod chunk;
+mod console;
 mod ingest;
 mod maintenance;
+mod replay;
 mod rollups;
 mod worker;
 
@@ -29,9 +32,12 @@ use crate::telemetry::health;
 
 pub use ingest::{Ingest, Message, SaveError, Sinks};
 pub use maintenance::{Maintenance, MaintenanceOptions};
+pub use replay::{Replayed, replay};
 
 /// Time for the batches under way, their commits and leaving the group.
 const CLOSING: Duration = Duration::from_secs(20);
+/// Time for the lines that still wait for the reader of the console.
+const ONLOOKER_LIMIT: Duration = Duration::from_secs(1);
 /// The membership's part of the process's health; the member itself logs its changes.
 const GROUP: &str = "group";
 /// How often it is looked how the membership is, and whether the membership has ended by itself.
@@ -62,6 +68,7 @@ pub struct Consumer {
     member: MemberHandle,
     membership: Threads,
     workers: Threads,
+    onlooking: Threads,
     maintenance: Option<Maintenance>,
 }
 
@@ -124,6 +131,12 @@ impl Consumer {
         } else {
             None
         };
+        let mut onlooking = Threads::new(stop.clone());
+        let onlooker = if sinks.postgres && sinks.console {
+            Some(console::Onlooker::start(&mut onlooking).map_err(ConsumerError::Thread)?)
+        } else {
+            None
+        };
         let console = Console { stop: stop.clone(), fault: Arc::default() };
         health().expect(GROUP);
         let (dealer, inboxes) = assignment::Dealer::new(threads);
@@ -140,8 +153,10 @@ impl Consumer {
                 number,
                 fetcher: Fetcher::new(kafka.clone(), &group.topic),
                 batch: batch.max(1),
+                chunk: chunk::Chunk::default(),
                 committer: member.committer(),
-                ingest: Ingest::new(sinks, store.clone(), &group.topic),
+                ingest: Ingest::new(sinks, store.clone(), &group.topic)
+                    .with_onlooker(onlooker.clone()),
                 inbox,
                 console: console.clone(),
             };
@@ -149,7 +164,8 @@ impl Consumer {
                 .spawn(&format!("consume-{number}"), move || worker.run())
                 .map_err(ConsumerError::Thread)?;
         }
-        Ok(Self { stop: stop.clone(), console, member, membership, workers, maintenance })
+        let stop = stop.clone();
+        Ok(Self { stop, console, member, membership, workers, onlooking, maintenance })
     }
 
     /// Waits for the stop, then stops in order: the member asks the workers to end their batches
@@ -173,6 +189,8 @@ impl Consumer {
         let mut late = self.membership.join(left());
         late.extend(self.workers.join(left()));
         late.extend(self.maintenance.map(|thread| thread.join(left())).unwrap_or_default());
+        // Who doesn't read by now never will.
+        let _ = self.onlooking.join(ONLOOKER_LIMIT.min(left()));
         if !late.is_empty() {
             log::warn!(threads = late.join(","); "threads did not end in time");
         }

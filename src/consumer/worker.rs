@@ -7,16 +7,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::Console;
 use super::assignment::Command;
-use super::ingest::{Ingest, Message, SaveError};
-use crate::kafka::{CommitError, Committer, Fetched, Fetcher, Generation};
+use super::chunk::Chunk;
+use super::ingest::{Ingest, SaveError};
+use crate::kafka::{CommitError, Committer, FetchLimits, Fetcher, Generation, Unread};
 use crate::runtime::Backoff;
 use crate::telemetry::health;
 
-/// How long the broker may wait for messages: also how late a release is seen.
-const FETCH_WAIT: Duration = Duration::from_millis(250);
-/// Bytes of one partition in one fetch, compressed; bounds the memory of a worker with the
-/// partitions it has.
-const FETCH_BYTES: i32 = 1 << 20;
+/// One fetch. The wait is also how late a release is seen. Many producers send little batches:
+/// waiting for some of them makes one transaction of many, at most four a second without a
+/// backlog. What comes is a few batches of 5,000 messages.
+const FETCH: FetchLimits =
+    FetchLimits { max_wait: Duration::from_millis(250), min_bytes: 16 << 10, max_bytes: 1 << 20 };
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(5);
 /// Tries of a commit before the batch's offsets go out with the next batch's.
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     pub(super) fetcher: Fetcher,
     /// Most messages of one transaction, at least 1.
     pub(super) batch: usize,
+    pub(super) chunk: Chunk,
     pub(super) committer: Committer,
     pub(super) ingest: Ingest,
     pub(super) inbox: Receiver<Command>,
@@ -88,8 +90,8 @@ impl Worker {
     fn round(&mut self, held: &mut Held) -> Result<(), Interrupted> {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
         let wanted: Vec<(i32, i64)> = held.positions.iter().map(|(p, o)| (*p, *o)).collect();
-        let fetched = loop {
-            match self.fetcher.fetch(&wanted, FETCH_WAIT, FETCH_BYTES) {
+        let mut fetched = loop {
+            match self.fetcher.fetch_unread(&wanted, FETCH) {
                 Ok(fetched) => {
                     if health().well_by(FETCHING, self.number) {
                         log::info!("fetching");
@@ -109,44 +111,41 @@ impl Worker {
                 }
             }
         };
-        self.work_off(held, &fetched)
+        self.work_off(held, &mut fetched)
     }
 
     /// Saves and commits what a fetch brought, all partitions together, a batch at a time.
-    fn work_off(&mut self, held: &mut Held, fetched: &[Fetched]) -> Result<(), Interrupted> {
-        let mut messages: Vec<Message<'_>> = Vec::new();
-        let mut next: BTreeMap<i32, i64> = BTreeMap::new();
-        for partition in fetched {
-            let number = partition.partition;
-            for record in &partition.records {
-                let payload = record.value.as_deref().unwrap_or_default();
-                messages.push(Message { partition: number, offset: record.offset, payload });
-                next.insert(number, record.offset + 1);
-                if messages.len() >= self.batch {
-                    self.save(&messages)?;
-                    self.commit(held, std::mem::take(&mut next))?;
-                    messages.clear();
-                    // A backlog's fetch is many batches; a release is not to wait for them all.
-                    self.pause(Duration::ZERO)?;
-                }
-            }
+    fn work_off(&mut self, held: &mut Held, fetched: &mut [Unread]) -> Result<(), Interrupted> {
+        loop {
+            let has_more = self.chunk.fill(fetched, self.batch);
+            self.save()?;
             // Past the last record there may be some that carry no message, such as markers; and
             // where the log has become shorter, it goes on before the position.
-            if held.positions.get(&number).is_some_and(|at| *at != partition.next_offset) {
-                next.insert(number, partition.next_offset);
+            let next: BTreeMap<i32, i64> = fetched
+                .iter()
+                .map(|part| (part.partition(), part.next_offset()))
+                .filter(|(partition, next)| held.positions.get(partition) != Some(next))
+                .collect();
+            if !next.is_empty() {
+                self.commit(held, next)?;
             }
+            if !has_more {
+                return Ok(());
+            }
+            // A backlog's fetch is many batches; a release is not to wait for them all.
+            self.pause(Duration::ZERO)?;
         }
-        if !messages.is_empty() {
-            self.save(&messages)?;
-        }
-        if next.is_empty() { Ok(()) } else { self.commit(held, next) }
     }
 
-    /// Saves a batch, however long the database is away.
-    fn save(&mut self, messages: &[Message<'_>]) -> Result<(), Interrupted> {
+    /// Saves the chunk, however long the database is away.
+    fn save(&mut self) -> Result<(), Interrupted> {
+        let messages = self.chunk.messages();
+        if messages.is_empty() {
+            return Ok(());
+        }
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
         loop {
-            match self.ingest.save(messages) {
+            match self.ingest.save(&messages) {
                 Ok(()) => {
                     if health().well_by(STORING, self.number) {
                         log::info!("saving");

@@ -5,6 +5,8 @@
 //!   from the others.
 //! - `next_offset` is never before the wanted offset but when the wanted one lies past the end
 //!   of the partition.
+//! - What one fetch brings is bounded in all, however many partitions are wanted, and stays packed
+//!   until it is read.
 //! - Offsets the broker no longer has are skipped to the partition's beginning, counted and
 //!   logged: never silently.
 
@@ -20,7 +22,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, FetchResponse, To
 use super::cluster::{AT_START, Cluster, first_cause};
 use super::connection::{DATA_TIMEOUT, text};
 use super::errors::{Verdict, verdict};
-use super::records::{self, Decoded};
+use super::records::Reader;
 use super::{KafkaError, KafkaOptions};
 use crate::telemetry::{ByPartition, metrics};
 
@@ -29,6 +31,22 @@ pub const EARLIEST: i64 = -2;
 
 /// Longest wait of a broker for new records, well below the connection's read timeout.
 const MAX_WAIT: Duration = Duration::from_secs(3);
+
+/// Least share of a partition in what one fetch may bring.
+const PARTITION_BYTES_MIN: i32 = 64 << 10;
+
+/// How long a fetch may take and how much it may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// A broker that has less than `min_bytes` waits this long for more; at most 3 s, shared by
+    /// the leaders, which are asked one after the other.
+    pub max_wait: Duration,
+    /// A broker that has so many bytes, compressed, answers at once; 1: whatever there is.
+    pub min_bytes: i32,
+    /// About so many bytes come, compressed, of all partitions together, but at least one whole
+    /// batch. Partitions take turns.
+    pub max_bytes: i32,
+}
 
 /// One record of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +76,92 @@ pub struct Fetched {
     pub offsets_lost: u64,
 }
 
+/// What a fetch brought from one partition, as it came: unpacked record by record.
+#[derive(Debug)]
+pub struct Unread {
+    partition: i32,
+    reader: Reader,
+    high_watermark: i64,
+    offsets_lost: u64,
+}
+
+/// One record, valid until the next one is read.
+#[derive(Debug, PartialEq)]
+pub struct UnreadRecord<'a> {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// Its message.
+    pub value: &'a [u8],
+    /// Why the message is a whole batch, as it came, that can't be read from this offset on.
+    pub fault: Option<String>,
+}
+
+impl Unread {
+    fn new(partition: i32, bytes: Bytes, next_offset: i64, high_watermark: i64) -> Self {
+        let reader = Reader::new(bytes, next_offset);
+        Self { partition, reader, high_watermark, offsets_lost: 0 }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Where to go on after what was read so far.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.reader.next_offset()
+    }
+
+    /// Reads the next record, and counts it as fetched.
+    pub fn next_record(&mut self) -> Option<UnreadRecord<'_>> {
+        let found = self.reader.next()?;
+        metrics().fetched.inc();
+        let value = found.value.unwrap_or_default();
+        Some(UnreadRecord { offset: found.offset, value, fault: found.fault })
+    }
+
+    /// Sets the lag of its partition to what is left to read.
+    pub fn note_lag(&self) {
+        let lag = (self.high_watermark - self.next_offset()).max(0);
+        metrics().lag.get_or_create(&ByPartition { partition: self.partition }).set(lag);
+    }
+
+    fn read_all(mut self, topic: &str) -> Fetched {
+        let partition = self.partition;
+        let mut records = Vec::new();
+        while let Some(found) = self.reader.next() {
+            if let Some(cause) = found.fault {
+                log::error!(topic, partition, cause = cause.as_str();
+                    "unreadable batch handed on as it is");
+            }
+            records.push(FetchedRecord {
+                offset: found.offset,
+                timestamp_ms: found.timestamp_ms,
+                key: found.key.map(Bytes::copy_from_slice),
+                value: found.value.map(Bytes::copy_from_slice),
+            });
+        }
+        metrics().fetched.inc_by(records.len() as u64);
+        self.note_lag();
+        Fetched {
+            partition,
+            records,
+            next_offset: self.next_offset(),
+            high_watermark: self.high_watermark,
+            offsets_lost: self.offsets_lost,
+        }
+    }
+}
+
 /// Fetches from one topic. For one thread.
 #[derive(Debug)]
 pub struct Fetcher {
     cluster: Cluster,
     topic: String,
+    /// How many fetches there were: decides which partition comes first.
+    turn: usize,
     /// What was wrong with each leader when last asked: logged when it changes.
     failing: BTreeMap<String, KafkaError>,
 }
@@ -72,13 +171,13 @@ impl Fetcher {
     #[must_use]
     pub fn new(options: KafkaOptions, topic: &str) -> Self {
         let cluster = Cluster::new(Arc::new(options), DATA_TIMEOUT);
-        Self { cluster, topic: topic.to_owned(), failing: BTreeMap::new() }
+        Self { cluster, topic: topic.to_owned(), turn: 0, failing: BTreeMap::new() }
     }
 
     /// Fetches from `wanted`, each a partition and the offset to begin at ([`EARLIEST`] for its
-    /// beginning). A broker without new records waits up to `max_wait` (at most 3 s) for some;
-    /// it sends about `max_bytes` per partition, but at least one whole batch. A partition whose
-    /// leader is away is not in the answer.
+    /// beginning), and unpacks all of it. A broker without new records waits up to `max_wait` (at
+    /// most 3 s) for some; about `max_bytes` come, compressed, but at least one whole batch. A
+    /// partition whose leader is away is not in the answer.
     ///
     /// # Errors
     /// When nothing could be fetched from any partition.
@@ -88,14 +187,34 @@ impl Fetcher {
         max_wait: Duration,
         max_bytes: i32,
     ) -> Result<Vec<Fetched>, KafkaError> {
+        let unread =
+            self.fetch_unread(wanted, FetchLimits { max_wait, min_bytes: 1, max_bytes })?;
+        Ok(unread.into_iter().map(|part| part.read_all(&self.topic)).collect())
+    }
+
+    /// As [`Fetcher::fetch`], but unpacks nothing yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch_unread(
+        &mut self,
+        wanted: &[(i32, i64)],
+        limits: FetchLimits,
+    ) -> Result<Vec<Unread>, KafkaError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         let (mut fetched, mut errors) = (Vec::new(), Vec::new());
         let (wanted, unknown) = known_offsets(wanted);
         self.begin(&unknown, &mut fetched, &mut errors);
-        for (leader, partitions) in self.by_leader(&wanted, &mut errors)? {
-            let answer = self.ask(&leader, &partitions, max_wait, max_bytes);
+        let by_leader = self.by_leader(&wanted, &mut errors)?;
+        let shares = Shares::of(limits, wanted.len(), by_leader.len());
+        self.turn = self.turn.wrapping_add(1);
+        for (leader, mut partitions) in by_leader {
+            // A broker fills its answer in the order of the request.
+            let first = self.turn % partitions.len().max(1);
+            partitions.rotate_left(first);
+            let answer = self.ask(&leader, &partitions, &shares);
             let result = answer.and_then(|answer| self.read(answer, &partitions, &mut fetched));
             self.note(&leader, result.as_ref().err());
             if let Err(error) = result {
@@ -109,27 +228,19 @@ impl Fetcher {
                 return Err(first_cause(errors));
             }
         }
-        for part in &fetched {
-            metrics().fetched.inc_by(part.records.len() as u64);
-            let lag = (part.high_watermark - part.next_offset).max(0);
-            metrics().lag.get_or_create(&ByPartition { partition: part.partition }).set(lag);
-        }
+        fetched.iter().for_each(Unread::note_lag);
         Ok(fetched)
     }
 
     /// Partitions whose first offset must be asked for before anything can be fetched.
-    fn begin(&mut self, partitions: &[i32], out: &mut Vec<Fetched>, errors: &mut Vec<KafkaError>) {
+    fn begin(&mut self, partitions: &[i32], out: &mut Vec<Unread>, errors: &mut Vec<KafkaError>) {
         if partitions.is_empty() {
             return;
         }
         match self.cluster.offsets(&self.topic, partitions, AT_START) {
-            Ok(offsets) => out.extend(offsets.into_iter().map(|(partition, offset)| Fetched {
-                partition,
-                records: Vec::new(),
-                next_offset: offset,
-                high_watermark: offset,
-                offsets_lost: 0,
-            })),
+            Ok(offsets) => {
+                out.extend(offsets.into_iter().map(|(p, at)| Unread::new(p, Bytes::new(), at, at)));
+            }
             Err(error) => errors.push(error),
         }
     }
@@ -154,22 +265,20 @@ impl Fetcher {
         &mut self,
         leader: &str,
         wanted: &[(i32, i64)],
-        max_wait: Duration,
-        max_bytes: i32,
+        shares: &Shares,
     ) -> Result<FetchResponse, KafkaError> {
         let partitions = wanted.iter().map(|(partition, offset)| {
             FetchPartition::default()
                 .with_partition(*partition)
                 .with_fetch_offset(*offset)
                 .with_current_leader_epoch(-1)
-                .with_partition_max_bytes(max_bytes)
+                .with_partition_max_bytes(shares.partition_bytes)
         });
-        let count = i32::try_from(wanted.len()).unwrap_or(i32::MAX);
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(max_wait.min(MAX_WAIT).as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(max_bytes.saturating_mul(count))
+            .with_max_wait_ms(shares.wait_ms)
+            .with_min_bytes(shares.min_bytes)
+            .with_max_bytes(shares.leader_bytes)
             .with_isolation_level(1)
             .with_session_id(0)
             .with_session_epoch(-1)
@@ -187,7 +296,7 @@ impl Fetcher {
         &mut self,
         answer: FetchResponse,
         wanted: &[(i32, i64)],
-        out: &mut Vec<Fetched>,
+        out: &mut Vec<Unread>,
     ) -> Result<(), KafkaError> {
         if answer.error_code != 0 {
             return Err(KafkaError::Refused { operation: "fetch", code: answer.error_code });
@@ -204,23 +313,11 @@ impl Fetcher {
         first_error.map_or(Ok(()), Err)
     }
 
-    fn read_partition(&mut self, data: PartitionData, wanted: i64) -> Result<Fetched, KafkaError> {
+    fn read_partition(&mut self, data: PartitionData, wanted: i64) -> Result<Unread, KafkaError> {
         let partition = data.partition_index;
         if data.error_code == 0 {
-            let Decoded { records, next_offset, unreadable } =
-                records::decode(data.records.unwrap_or_default(), wanted);
-            for cause in unreadable {
-                log::error!(topic = self.topic.as_str(), partition, cause = cause.as_str();
-                    "unreadable batch handed on as it is");
-            }
-            let high_watermark = data.high_watermark;
-            return Ok(Fetched {
-                partition,
-                records,
-                next_offset,
-                high_watermark,
-                offsets_lost: 0,
-            });
+            let bytes = data.records.unwrap_or_default();
+            return Ok(Unread::new(partition, bytes, wanted, data.high_watermark));
         }
         match verdict(data.error_code) {
             Verdict::OutOfRange => self.start_again(partition, wanted),
@@ -240,7 +337,7 @@ impl Fetcher {
     }
 
     /// The wanted offset is not there: retention deleted it, or the partition was made anew.
-    fn start_again(&mut self, partition: i32, wanted: i64) -> Result<Fetched, KafkaError> {
+    fn start_again(&mut self, partition: i32, wanted: i64) -> Result<Unread, KafkaError> {
         let found = self.cluster.offsets(&self.topic, &[partition], AT_START)?;
         let Some(earliest) = found.get(&partition).copied() else {
             return Err(KafkaError::Protocol {
@@ -252,13 +349,8 @@ impl Fetcher {
         metrics().offsets_lost.inc_by(offsets_lost);
         log::error!(topic = self.topic.as_str(), partition, wanted, earliest, offsets_lost;
             "offset out of range, starting at the earliest");
-        Ok(Fetched {
-            partition,
-            records: Vec::new(),
-            next_offset: earliest,
-            high_watermark: earliest,
-            offsets_lost,
-        })
+        let begins = Unread::new(partition, Bytes::new(), earliest, earliest);
+        Ok(Unread { offsets_lost, ..begins })
     }
 
     /// Logs a leader's trouble when it begins, changes and ends.
@@ -284,4 +376,27 @@ fn known_offsets(wanted: &[(i32, i64)]) -> (Vec<(i32, i64)>, Vec<i32>) {
     let (known, unknown): (Vec<_>, Vec<_>) =
         wanted.iter().copied().partition(|(_, offset)| *offset >= 0);
     (known, unknown.into_iter().map(|(partition, _)| partition).collect())
+}
+
+/// What one request to one leader may ask for.
+#[derive(Debug, PartialEq)]
+struct Shares {
+    wait_ms: i32,
+    min_bytes: i32,
+    leader_bytes: i32,
+    partition_bytes: i32,
+}
+
+impl Shares {
+    fn of(limits: FetchLimits, partitions: usize, leaders: usize) -> Self {
+        let among = |count: usize| i32::try_from(count).unwrap_or(i32::MAX).max(1);
+        let (partitions, leaders) = (among(partitions), among(leaders));
+        let max_bytes = limits.max_bytes.max(1);
+        Self {
+            wait_ms: limits.max_wait.min(MAX_WAIT).as_millis() as i32 / leaders,
+            min_bytes: limits.min_bytes,
+            leader_bytes: (max_bytes / leaders).max(1),
+            partition_bytes: (max_bytes / partitions).max(PARTITION_BYTES_MIN).min(max_bytes),
+        }
+    }
 }

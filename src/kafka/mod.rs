@@ -17,6 +17,7 @@ mod cluster;
 mod commits;
 mod connection;
 mod coordinator;
+mod decompress;
 mod errors;
 mod fetcher;
 mod heartbeat;
@@ -32,11 +33,12 @@ pub mod topics;
 
 pub use commits::{CommitError, Committer};
 pub use errors::KafkaError;
-pub use fetcher::{EARLIEST, Fetched, FetchedRecord, Fetcher};
+pub use fetcher::{EARLIEST, FetchLimits, Fetched, FetchedRecord, Fetcher, Unread, UnreadRecord};
 pub use member::{
     Assignment, Generation, GroupHandler, GroupOptions, Member, MemberHandle, MemberState,
 };
 pub use options::{Compression, KafkaOptions, SaslMechanism, SaslOptions, TlsFiles};
 pub use partitioner::partition_for;
 pub use publisher::{PublishError, Published, Publisher, Record};
+pub use records::RECORD_MAX;
 pub use topics::{Ensured, TopicSpec};

@@ -37,6 +37,8 @@ pub struct Outgoing<'a> {
 pub struct Undelivered {
     /// Indexes into what was to be delivered.
     pub remaining: Vec<usize>,
+    /// How many of the others can never be delivered.
+    pub refused: usize,
     /// Why, on one line.
     pub reason: String,
 }
@@ -54,11 +56,11 @@ pub trait Delivery: Send {
     fn prepare(&mut self) -> Result<(), String>;
 
     /// Delivers all of `results`, or says which are left. A result that can never be delivered
-    /// is logged and counted here and not among those left.
+    /// is logged here and not among those left; the answer is how many there are.
     ///
     /// # Errors
     /// [`Undelivered`], to be tried again later.
-    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<(), Undelivered>;
+    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<usize, Undelivered>;
 }
 
 pub(super) fn start(
@@ -148,16 +150,17 @@ fn deliver_all(
     loop {
         let wanted = results.len();
         match delivery.deliver(&results) {
-            Ok(()) => {
-                metrics().published.inc_by(wanted as u64);
+            Ok(refused) => {
+                metrics().published.inc_by(wanted.saturating_sub(refused) as u64);
                 if health().well(delivery.part()) {
                     log::info!(part = delivery.part(); "delivering results");
                 }
                 return true;
             }
-            Err(Undelivered { remaining, reason }) => {
+            Err(Undelivered { remaining, refused, reason }) => {
                 metrics().publish_failures.inc();
-                metrics().published.inc_by((wanted - remaining.len()) as u64);
+                let gone = wanted.saturating_sub(remaining.len());
+                metrics().published.inc_by(gone.saturating_sub(refused) as u64);
                 results = remaining.iter().filter_map(|i| results.get(*i).copied()).collect();
                 let delay = backoff.next_delay();
                 // One failed try is no outage: leaders move.
@@ -201,7 +204,7 @@ impl Delivery for KafkaDelivery {
         topics::ensure(&self.options, &self.topic).map(drop).map_err(|error| error.to_string())
     }
 
-    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<(), Undelivered> {
+    fn deliver(&mut self, results: &[Outgoing<'_>]) -> Result<usize, Undelivered> {
         let keys: Vec<String> = results.iter().map(|r| r.website_id.to_string()).collect();
         let records: Vec<Record<'_>> = results
             .iter()
@@ -209,10 +212,14 @@ impl Delivery for KafkaDelivery {
             .map(|(result, key)| Record { key: key.as_bytes(), value: result.message })
             .collect();
         let (refused, answer) = match self.publisher.publish(&records) {
-            Ok(published) => (published.refused, Ok(())),
+            Ok(published) => {
+                let count = published.refused.len();
+                (published.refused, Ok(count))
+            }
             Err(error) => {
-                let reason = error.to_string();
-                (error.refused, Err(Undelivered { remaining: error.unacknowledged, reason }))
+                let (reason, refused) = (error.to_string(), error.refused.len());
+                let remaining = error.unacknowledged;
+                (error.refused, Err(Undelivered { remaining, refused, reason }))
             }
         };
         for result in refused.into_iter().filter_map(|index| results.get(index)) {

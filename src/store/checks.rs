@@ -13,39 +13,26 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use postgres::Client;
 use postgres::error::SqlState;
 use postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::encode::{self, Encoded};
 use super::errors::{ErrorKind, Failure};
-use super::{Store, StoreError, partitions, rollup};
-use crate::check::{Check, truncate};
+use super::rejected::{Kept, Rejected, RejectedKey, Settlement};
+use super::{Store, StoreError, partitions, rejected, rollup};
+use crate::check::Check;
 use crate::runtime::now;
 use crate::telemetry::metrics;
 
 /// How often a deadlocked transaction is tried again before the caller hears of it.
 const AGAIN_MAX: u32 = 5;
-/// Most payload bytes of rejected messages in one statement, unless a single message has more.
-const REJECTED_BYTES: usize = 8 << 20;
-/// Longest reason kept with a rejected message, in bytes.
-const REASON_MAX: usize = 500;
-
-/// A message that can't become a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rejected<'a> {
-    /// Where it came from; with partition and offset its key.
-    pub topic: &'a str,
-    /// Partition of the topic.
-    pub partition: i32,
-    /// Offset in the partition.
-    pub offset: i64,
-    /// What is wrong with it; cut to 500 bytes.
-    pub reason: &'a str,
-    /// The message as it came.
-    pub payload: &'a [u8],
-}
+/// How far ahead of this clock a check may have been due. A producer whose clock is wrong by more
+/// would leave rows that stand as the newest of their sites for days; and this clock may be wrong
+/// itself, by a zone or a date line, without all checks being refused.
+pub const DUE_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,12 +58,9 @@ impl Store {
         checks: &[Check<'_>],
         rejected: &[Rejected<'_>],
     ) -> Result<Saved, StoreError> {
-        let start = now().mono;
-        let saved = self.save(checks, rejected)?;
-        metrics().insert_duration.observe((now().mono - start).as_secs_f64());
-        metrics().rows_inserted.inc_by(saved.inserted as u64);
-        metrics().rows_known.inc_by(saved.known as u64);
-        Ok(saved)
+        let kept = rejected.iter().map(Kept::of).collect();
+        let work = Work { checks, kept: Arc::new(kept), replayed: &[], is_dry: false };
+        self.save(&work)
     }
 
     /// [`Store::save_batch`] without rejected messages.
@@ -95,30 +79,70 @@ impl Store {
         self.save_batch(&[], rejected).map(|_| ())
     }
 
-    fn save(&self, checks: &[Check<'_>], rejected: &[Rejected<'_>]) -> Result<Saved, StoreError> {
+    pub(super) fn save(&self, work: &Work<'_>) -> Result<Saved, StoreError> {
+        let start = now();
+        let checks = work.checks;
         let mut batch = Batch { checks, rows: Vec::new(), saved: Saved::default() };
         let unknown = self.unknown_sites(checks.iter().map(|check| check.website_id))?;
+        let latest = start.wall.saturating_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX);
         for (index, check) in checks.iter().enumerate() {
-            if let Some(reason) = encode::fault(check) {
-                batch.saved.refused.push((index, reason));
-            } else if unknown.contains(&check.website_id) {
-                batch.saved.refused.push((index, "unknown website".to_owned()));
-            } else {
-                batch.rows.push(index);
+            let fault = encode::fault(check).or_else(|| {
+                let hours = DUE_AHEAD_MAX.as_hours();
+                (check.scheduled_at > latest)
+                    .then(|| format!("due at {}, more than {hours} h ahead", check.scheduled_at))
+            });
+            let is_unknown = unknown.contains(&check.website_id);
+            match fault.or_else(|| is_unknown.then(|| "unknown website".to_owned())) {
+                Some(reason) => batch.saved.refused.push((index, reason)),
+                None => batch.rows.push(index),
             }
         }
         batch.rows.sort_unstable_by_key(|row| checks[*row].check_entry_id);
-        let rejected = Arc::new(rejected.iter().map(Kept::of).collect::<Vec<_>>());
+        let new = self.write_batch(&mut batch, work)?;
+        batch.saved.refused.sort_unstable();
+        if !work.is_dry {
+            let end = now();
+            metrics().insert_duration.observe((end.mono - start.mono).as_secs_f64());
+            metrics().rows_inserted.inc_by(batch.saved.inserted as u64);
+            metrics().rows_known.inc_by(batch.saved.known as u64);
+            for due in new {
+                let late = end.wall.duration_since(due).as_secs_f64();
+                metrics().end_to_end.observe(late.max(0.0));
+            }
+        }
+        Ok(batch.saved)
+    }
+
+    /// Until the batch is written, or what is left of it when bad rows are out. The due times of
+    /// the new rows.
+    fn write_batch(
+        &self,
+        batch: &mut Batch<'_>,
+        work: &Work<'_>,
+    ) -> Result<Vec<Timestamp>, StoreError> {
         let (mut is_replay, mut again) = (false, 0);
-        while !batch.rows.is_empty() || !rejected.is_empty() {
+        loop {
+            let aside = Aside {
+                kept: work.kept.clone(),
+                settlement: Settlement::of(work.replayed, &batch.rows, &batch.saved.refused),
+                is_dry: work.is_dry,
+            };
+            if batch.rows.is_empty() && aside.kept.is_empty() && work.replayed.is_empty() {
+                return Ok(Vec::new());
+            }
             let rows = batch.encode(is_replay);
-            let (kept, marks) = (rejected.clone(), batch.marks());
-            let failure = match self.inner.call(move |client| write(client, &rows, &marks, &kept)) {
-                Ok(inserted) => {
-                    // At most the batch's length.
-                    batch.saved.inserted = inserted as usize;
-                    batch.saved.known = batch.rows.len() - batch.saved.inserted;
-                    break;
+            let marks = batch.marks();
+            let failure = match self.inner.call(move |client| write(client, &rows, &marks, &aside))
+            {
+                Ok(New::All) => {
+                    batch.saved.inserted = batch.rows.len();
+                    let due = |row: &usize| batch.checks[*row].scheduled_at;
+                    return Ok(batch.rows.iter().map(due).collect());
+                }
+                Ok(New::These(ids)) => {
+                    batch.saved.inserted = ids.len();
+                    batch.saved.known = batch.rows.len() - ids.len();
+                    return Ok(ids.iter().filter_map(due_of).collect());
                 }
                 Err(failure) => failure,
             };
@@ -128,13 +152,11 @@ impl Store {
             } else if failure.kind() == ErrorKind::Again && again < AGAIN_MAX {
                 again += 1;
             } else if failure.kind() == ErrorKind::Data && !batch.rows.is_empty() {
-                self.refuse_cause(&mut batch, &failure)?;
+                self.refuse_cause(batch, &failure)?;
             } else {
                 return Err(self.inner.error("inserting checks", &failure));
             }
         }
-        batch.saved.refused.sort_unstable();
-        Ok(batch.saved)
     }
 
     /// Refuses what made `failure`: all rows without a partition, or the row that the server
@@ -185,6 +207,17 @@ impl Store {
             self.inner.error("inserting checks", &Failure::Said(ErrorKind::Again, cause))
         })
     }
+}
+
+/// What is to be saved in one transaction.
+pub(super) struct Work<'a> {
+    pub(super) checks: &'a [Check<'a>],
+    /// Messages to put aside.
+    pub(super) kept: Arc<Vec<Kept>>,
+    /// Where each check stands in `rejected_message`, if they come from there.
+    pub(super) replayed: &'a [RejectedKey],
+    /// Whether all is taken back at the end.
+    pub(super) is_dry: bool,
 }
 
 /// A batch on its way.
@@ -245,43 +278,47 @@ fn named_row(failure: &Failure) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_sub(1)
 }
 
-/// A rejected message of one's own, to take along to another thread.
-struct Kept {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    reason: String,
-    payload: Vec<u8>,
+/// What one transaction has to do besides its rows.
+struct Aside {
+    kept: Arc<Vec<Kept>>,
+    settlement: Settlement,
+    is_dry: bool,
 }
 
-impl Kept {
-    fn of(rejected: &Rejected<'_>) -> Self {
-        let mut reason = rejected.reason.replace('\0', " ");
-        truncate(&mut reason, REASON_MAX);
-        Self {
-            topic: rejected.topic.to_owned(),
-            partition: rejected.partition,
-            offset: rejected.offset,
-            reason,
-            payload: rejected.payload.to_owned(),
-        }
-    }
+/// Which of the rows are new.
+enum New {
+    All,
+    These(Vec<Uuid>),
 }
 
-/// The whole transaction; the number of new rows of `check_entry`.
-fn write(client: &mut Client, rows: &Rows, marks: &str, rejected: &[Kept]) -> Result<u64, Failure> {
+/// The due time that an id begins with.
+fn due_of(id: &Uuid) -> Option<Timestamp> {
+    Timestamp::from_millisecond((id.as_u128() >> 80) as i64).ok()
+}
+
+/// The whole transaction.
+fn write(client: &mut Client, rows: &Rows, marks: &str, aside: &Aside) -> Result<New, Failure> {
     let mut transaction = client.transaction()?;
-    let inserted = match rows {
-        Rows::None => 0,
-        Rows::Copy(bytes) => copy(&mut transaction, bytes)?,
-        Rows::Arrays(arrays) => insert_arrays(&mut transaction, arrays)?,
+    let new = match rows {
+        Rows::None => New::All,
+        Rows::Copy(bytes) => copy(&mut transaction, bytes).map(|_| New::All)?,
+        Rows::Arrays(arrays) => New::These(insert_arrays(&mut transaction, arrays)?),
     };
-    if inserted > 0 {
+    let is_news = match &new {
+        New::All => !matches!(rows, Rows::None),
+        New::These(ids) => !ids.is_empty(),
+    };
+    if is_news {
         transaction.batch_execute(marks)?;
     }
-    insert_rejected(&mut transaction, rejected)?;
-    transaction.commit()?;
-    Ok(inserted)
+    rejected::insert(&mut transaction, &aside.kept)?;
+    aside.settlement.write(&mut transaction)?;
+    if aside.is_dry {
+        transaction.rollback()?;
+    } else {
+        transaction.commit()?;
+    }
+    Ok(new)
 }
 
 fn copy(transaction: &mut postgres::Transaction<'_>, bytes: &[u8]) -> Result<u64, Failure> {
@@ -300,40 +337,8 @@ fn copy(transaction: &mut postgres::Transaction<'_>, bytes: &[u8]) -> Result<u64
 fn insert_arrays(
     transaction: &mut postgres::Transaction<'_>,
     arrays: &[Encoded],
-) -> Result<u64, Failure> {
+) -> Result<Vec<Uuid>, Failure> {
     let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
-    Ok(transaction.execute(&encode::insert_statement(), &parameters)?)
-}
-
-fn insert_rejected(
-    transaction: &mut postgres::Transaction<'_>,
-    rejected: &[Kept],
-) -> Result<(), Failure> {
-    let mut rest = rejected;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|kept| {
-            bytes += kept.payload.len();
-            bytes <= REJECTED_BYTES
-        });
-        let (now, later) = rest.split_at(fits.count().max(1));
-        let column = |f: fn(&Kept) -> &str| now.iter().map(f).collect::<Vec<_>>();
-        let partitions: Vec<i32> = now.iter().map(|kept| kept.partition).collect();
-        let offsets: Vec<i64> = now.iter().map(|kept| kept.offset).collect();
-        let payloads: Vec<&[u8]> = now.iter().map(|kept| kept.payload.as_slice()).collect();
-        transaction.execute(
-            "INSERT INTO rejected_message (topic, \"partition\", \"offset\", reason, payload) \
-             SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::bytea[]) \
-             ON CONFLICT DO NOTHING",
-            &[
-                &column(|kept| &kept.topic),
-                &partitions,
-                &offsets,
-                &column(|kept| &kept.reason),
-                &payloads,
-            ],
-        )?;
-        rest = later;
-    }
-    Ok(())
+    let rows = transaction.query(&encode::insert_statement(), &parameters)?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -88,8 +88,8 @@ pub(super) fn copy_statement() -> String {
     format!("COPY check_entry ({}) FROM STDIN (FORMAT binary)", column_list())
 }
 
-/// The statement that takes [`arrays`], one parameter per column. Rows that are there already,
-/// or twice in the arrays, are left out.
+/// The statement that takes [`arrays`], one parameter per column, and answers with the ids of the
+/// new rows. Rows that are there already, or twice in the arrays, are left out.
 pub(super) fn insert_statement() -> String {
     let numbered = |f: fn(usize, Column, &Type) -> String| {
         let columns = COLUMNS.iter().enumerate();
@@ -105,7 +105,7 @@ pub(super) fn insert_statement() -> String {
     });
     format!(
         "INSERT INTO check_entry ({}) SELECT {selected} FROM unnest({parameters}) AS u ({names}) \
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT DO NOTHING RETURNING check_entry_id",
         column_list(),
     )
 }

@@ -43,13 +43,14 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 6] = files![
+const FILES: [File; 7] = files![
     1 "001_website.sql",
     2 "002_check_entry.sql",
     3 "003_rejected_message.sql",
     4 "004_sample_sites.sql",
     5 "005_site_settings.sql",
     6 "006_rollups.sql",
+    7 "007_rejected_message.sql",
 ];
 
 const DROP: &str = include_str!("../../sql/drop.sql");
@@ -275,7 +276,8 @@ mod tests {
         };
         let names: Vec<&str> =
             plan(&[row(&FILES[0]), row(&FILES[2])]).unwrap().iter().map(|f| f.name).collect();
-        assert_eq!(names, [FILES[1].name, FILES[3].name, FILES[4].name, FILES[5].name]);
+        assert_eq!(names[..2], [FILES[1].name, FILES[3].name]);
+        assert_eq!(names.len(), FILES.len() - 2);
         let (unix, dos) = ("a\nb", "a\r\nb");
         let file = |text| File { version: 1, name: "x", text }.checksum();
         assert_eq!(file(unix), file(dos));

@@ -26,6 +26,7 @@ mod partitions;
 mod password;
 mod pool;
 mod read;
+mod rejected;
 mod retention;
 mod rollup;
 mod session;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use checks::{Rejected, Saved};
+pub use checks::{DUE_AHEAD_MAX, Saved};
 pub use errors::{ErrorKind, StoreError};
 pub use histogram::Histogram;
 pub use history::{Bucket, Period, Uptime};
@@ -46,6 +47,7 @@ pub use listener::SiteListener;
 pub use migrations::{AHEAD_DAYS, BACK_DAYS};
 pub use pool::LATE_MAX;
 pub use read::StoredCheck;
+pub use rejected::{Rejected, RejectedFilter, RejectedKey, RejectedRow, RejectedSummary};
 pub use rollup::{Rolled, Rollups, Waiting};
 pub use sites::{SiteRow, SiteStatus};
 pub use tls::{SslMode, SslOptions};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use postgres::Client;
+use postgres::error::SqlState;
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
 use super::errors::{ErrorKind, Failure, StoreError};
@@ -268,8 +269,10 @@ where
     let result = work(&mut pooled.client);
     if let Err(failure) = &result {
         // After a failover the old server answers, but as a standby; after a timeout nobody
-        // knows what state the connection is in. A new one costs some milliseconds.
-        pooled.is_doomed = failure.kind() == ErrorKind::Outage;
+        // knows what state the connection is in; and after a COPY that was refused at its start
+        // the client takes the next answer for another one's. A new one costs some milliseconds.
+        let is_of_rows = failure.code() == Some(&SqlState::UNIQUE_VIOLATION);
+        pooled.is_doomed = failure.kind() != ErrorKind::Data && !is_of_rows;
     }
     result
 }

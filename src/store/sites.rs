@@ -1,7 +1,7 @@
 //! The table `website`.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use postgres::Client;
@@ -60,27 +60,46 @@ const COLUMNS: &str = "website_id, name, url, regex, status, \"timestamp\", inte
                        timeout_seconds, method, headers::text, body, expected_status, \
                        settings::text";
 
-/// Ids that were seen in the table. Kept after a site's removal: a row too many for a site that
-/// was removed a moment ago does no harm, and costs no look-up per batch.
+/// Ids that were seen in the table, as of a state of the change counter: whoever was removed is
+/// no longer among them.
 #[derive(Debug, Default)]
 pub(super) struct KnownSites {
-    ids: Mutex<HashSet<i64>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    counter: Option<i64>,
+    ids: HashSet<i64>,
 }
 
 impl KnownSites {
-    /// Those of `wanted` that are not known, each once.
-    fn missing(&self, wanted: impl Iterator<Item = i64>) -> Vec<i64> {
-        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: HashSet<i64> = wanted.filter(|id| !ids.contains(id)).collect();
-        missing.into_iter().collect()
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, found: impl IntoIterator<Item = i64>) {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+    /// Those of `wanted` that are not known, and when the others were seen.
+    fn missing(&self, wanted: &[i64]) -> (Option<i64>, Vec<i64>) {
+        let seen = self.lock();
+        let missing = wanted.iter().copied().filter(|id| !seen.ids.contains(id)).collect();
+        (seen.counter, missing)
+    }
+
+    /// `found` were in the table when, or after, the counter stood at `counter`.
+    fn add(&self, counter: i64, found: &HashSet<i64>) {
+        let mut seen = self.lock();
+        if seen.counter < Some(counter) {
+            seen.ids.clear();
+            seen.counter = Some(counter);
+        }
+        // What was found before a later change is of no use.
+        if seen.counter == Some(counter) {
+            seen.ids.extend(found);
+        }
     }
 
     pub(super) fn forget(&self) {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.lock() = Seen::default();
     }
 }
 
@@ -90,14 +109,12 @@ impl Store {
     /// # Errors
     /// What the database said.
     pub fn sites(&self) -> Result<Vec<SiteRow>, StoreError> {
-        let rows = self.inner.run("reading sites", |client| {
+        self.inner.run("reading sites", |client| {
             let question = format!(
                 "SELECT {COLUMNS} FROM website WHERE status = 'active' ORDER BY website_id"
             );
-            client.query(&question, &[])?.iter().map(site_row).collect::<Result<Vec<_>, _>>()
-        })?;
-        self.inner.known_sites.add(rows.iter().map(|row| row.website_id));
-        Ok(rows)
+            client.query(&question, &[])?.iter().map(site_row).collect()
+        })
     }
 
     /// The first `limit` active sites with an id above `after`, by id: a long list is read in
@@ -121,11 +138,9 @@ impl Store {
     /// # Errors
     /// What the database said.
     pub fn known_site_ids(&self) -> Result<HashSet<i64>, StoreError> {
-        let ids: HashSet<i64> = self.inner.run("reading sites", |client| {
+        self.inner.run("reading sites", |client| {
             ids(&client.query("SELECT website_id FROM website", &[])?)
-        })?;
-        self.inner.known_sites.add(ids.iter().copied());
-        Ok(ids)
+        })
     }
 
     /// Adds those of `specs` whose name is not in the table, whatever the status of the one that
@@ -146,24 +161,31 @@ impl Store {
         self.inner.run("reading the change counter", counter)
     }
 
-    /// Those of `wanted` that are in no row of `website`, each once. Asks the database only about
-    /// ids it has not seen before, and for those at each call: a site may have been added a
-    /// moment ago.
+    /// Those of `wanted` that are in no row of `website`, each once. Looks at the change counter,
+    /// and asks only about ids it has not seen since the last change: a site may have been added,
+    /// or removed, a moment ago.
     pub(super) fn unknown_sites(
         &self,
         wanted: impl Iterator<Item = i64>,
     ) -> Result<HashSet<i64>, StoreError> {
-        let missing = self.inner.known_sites.missing(wanted);
-        if missing.is_empty() {
+        let wanted: Vec<i64> = wanted.collect::<HashSet<i64>>().into_iter().collect();
+        if wanted.is_empty() {
             return Ok(HashSet::new());
         }
-        let asked = missing.clone();
-        let found: HashSet<i64> = self.inner.run("reading sites", move |client| {
-            let question = "SELECT website_id FROM website WHERE website_id = ANY($1)";
-            ids(&client.query(question, &[&asked])?)
+        let (seen_at, missing) = self.inner.known_sites.missing(&wanted);
+        let (counter, asked, found) = self.inner.run("reading sites", move |client| {
+            let counter = counter(client)?;
+            let asked = if seen_at == Some(counter) { missing } else { wanted };
+            let found = if asked.is_empty() {
+                HashSet::new()
+            } else {
+                let question = "SELECT website_id FROM website WHERE website_id = ANY($1)";
+                ids(&client.query(question, &[&asked])?)?
+            };
+            Ok((counter, asked, found))
         })?;
-        self.inner.known_sites.add(found.iter().copied());
-        Ok(missing.into_iter().filter(|id| !found.contains(id)).collect())
+        self.inner.known_sites.add(counter, &found);
+        Ok(asked.into_iter().filter(|id| !found.contains(id)).collect())
     }
 }
 

@@ -84,7 +84,7 @@ pub struct Metrics {
     pub spool_lost: Family<ByReason, Counter>,
     /// Commits of the spool.
     pub spool_commits: Counter,
-    /// Results acknowledged by the broker.
+    /// Results acknowledged by the broker; those it refuses for ever are not among them.
     pub published: Counter,
     /// Tries to publish that failed.
     pub publish_failures: Counter,
@@ -104,11 +104,14 @@ pub struct Metrics {
     pub rows_known: Counter,
     /// Messages put aside into `rejected_message`.
     pub rejected: Family<ByReason, Counter>,
+    /// Messages not shown on the console since nobody read it fast enough.
+    pub console_dropped: Counter,
     /// Insert transactions that failed and were repeated.
     pub insert_failures: Counter,
     /// Seconds per insert transaction.
     pub insert_duration: Seconds,
-    /// Seconds from a check's due time to its row's commit.
+    /// Seconds from a check's due time to its row's commit; rows that were there already don't
+    /// count again.
     pub end_to_end: Seconds,
     /// Ended hours that wait to be counted; this and the next two of the process that counts.
     pub rollup_waiting: Gauge,
@@ -220,6 +223,11 @@ impl Metrics {
         r.register("rows_inserted", "Rows inserted", self.rows_inserted.clone());
         r.register("rows_known", "Rows that were there already", self.rows_known.clone());
         r.register("rejected", "Messages put into rejected_message", self.rejected.clone());
+        r.register(
+            "console_dropped",
+            "Messages stored and not shown on the console",
+            self.console_dropped.clone(),
+        );
         r.register("insert_failures", "Insert transactions repeated", self.insert_failures.clone());
         seconds(r, "insert_duration", "Duration of insert transactions", &self.insert_duration);
         seconds(r, "end_to_end", "From due time to the row's commit", &self.end_to_end);

@@ -134,7 +134,7 @@ fn bad_rows_are_refused_and_the_others_stay() {
             "7: response_time is no number of seconds",
             "11: connect is no number of seconds",
             "13: no partition for its time 2015-01-01T00:00:00Z",
-            "17: no partition for its time 9999-12-30T00:00:00Z",
+            "17: due at 9999-12-30T00:00:00Z, more than 24 h ahead",
             "19: started_at is before the year 1",
         ]
     );
@@ -264,4 +264,101 @@ fn recent_checks_go_on_where_they_ended() {
     let latest = store.latest_checks(site, all[29].scheduled_at, 2).unwrap();
     assert_eq!(latest[0].timestamp, all[0].scheduled_at);
     assert_eq!(latest.len(), 2);
+}
+
+/// Rows that are bad in three ways: found here, by the server in a row, and by the table.
+fn spoil(check: &mut Check<'_>, way: usize) -> &'static str {
+    match way % 3 {
+        0 => {
+            check.phases.tls = Some(f64::NAN);
+            "tls is no number of seconds"
+        }
+        1 => {
+            check.regex = Some("poison".into());
+            "violates check constraint"
+        }
+        _ => {
+            check.scheduled_at = "2015-01-01T00:00:00Z".parse().unwrap();
+            "no partition for its time"
+        }
+    }
+}
+
+#[test]
+fn only_the_bad_rows_are_refused_wherever_they_stand() {
+    let (database, store, site) = with_site("positions");
+    let mut client = database.client();
+    client.batch_execute("ALTER TABLE check_entry ADD CHECK (regex <> 'poison')").unwrap();
+    const ROWS: usize = 40;
+    let positions: [&[usize]; 7] =
+        [&[0], &[ROWS - 1], &[17], &[0, ROWS - 1], &[5, 6, 7, 8], &[1, 13, 14, 25, 39], &[]];
+    let all: Vec<usize> = (0..ROWS).collect();
+    // As new rows; among known ones, so that they go by arrays; and only known ones beside them.
+    for known in [0, 3, ROWS] {
+        for bad in positions.into_iter().chain([all.as_slice()]) {
+            client.batch_execute("TRUNCATE check_entry").unwrap();
+            let mut batch = checks(site, ROWS as i64);
+            let is_good = |index: &usize| !bad.contains(index);
+            let good: Vec<usize> = all.iter().copied().filter(is_good).collect();
+            let before: Vec<_> = good.iter().take(known).map(|i| batch[*i].clone()).collect();
+            assert_eq!(store.insert_checks(&before).unwrap().inserted, before.len());
+            let reasons: Vec<&str> =
+                bad.iter().map(|index| spoil(&mut batch[*index], *index)).collect();
+            let saved = store.insert_checks(&batch).unwrap();
+            let refused: Vec<usize> = saved.refused.iter().map(|(index, _)| *index).collect();
+            assert_eq!(refused, bad, "{known} known: {:?}", saved.refused);
+            for ((_, reason), expected) in saved.refused.iter().zip(reasons) {
+                assert!(reason.contains(expected), "{reason}: {expected}");
+            }
+            assert_eq!((saved.inserted, saved.known), (good.len() - before.len(), before.len()));
+            for index in good {
+                let id = batch[index].check_entry_id;
+                assert!(store.find_check(id).unwrap().is_some(), "row {index} of {bad:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_may_be_off_by_an_hour_but_not_by_days() {
+    let (database, store, site) = with_site("clocks");
+    let hours = [-24, -1, 1, 23, 25, 24 * 10];
+    let batch: Vec<_> = hours.map(|h| check_at(site, recently(), -h * 3600)).into();
+    let saved = store.insert_checks(&batch).unwrap();
+    assert_eq!(saved.inserted, 4);
+    let refused: Vec<usize> = saved.refused.iter().map(|(index, _)| *index).collect();
+    assert_eq!(refused, [4, 5], "there are partitions for both: {:?}", saved.refused);
+    assert!(saved.refused.iter().all(|(_, reason)| reason.ends_with("more than 24 h ahead")));
+    assert_eq!(count(&database, "check_entry WHERE \"timestamp\" > now() + interval '1 day'"), 0);
+    let days = count(&database, "pg_inherits WHERE inhparent = 'check_entry'::regclass");
+    assert!(days > 12, "a day without a partition would prove nothing");
+}
+
+#[test]
+fn checks_of_a_deleted_site_are_stored_as_long_as_its_row_is_there() {
+    let (database, store, site) = with_site("removed");
+    let all = checks(site, 40);
+    let mut client = database.client();
+    assert_eq!(store.insert_checks(&all[..10]).unwrap().inserted, 10);
+    client
+        .execute("UPDATE website SET status = 'deleted' WHERE website_id = $1", &[&site])
+        .unwrap();
+    // What was still on its way when somebody deleted the site.
+    assert_eq!(store.insert_checks(&all[10..20]).unwrap().inserted, 10);
+    // Once more, so that the store has seen the site since that change.
+    assert_eq!(store.insert_checks(&all[10..20]).unwrap().known, 10);
+    client.execute("DELETE FROM website WHERE website_id = $1", &[&site]).unwrap();
+    let saved = store.insert_checks(&all[20..30]).unwrap();
+    assert_eq!((saved.inserted, saved.refused.len()), (0, 10));
+    assert!(saved.refused.iter().all(|(_, reason)| reason == "unknown website"));
+    assert_eq!(count(&database, "check_entry"), 20, "what is stored stays");
+    // Somebody puts it back under the same id.
+    client
+        .execute(
+            "INSERT INTO website (website_id, name, url) OVERRIDING SYSTEM VALUE \
+             VALUES ($1, 'back', 'http://back/')",
+            &[&site],
+        )
+        .unwrap();
+    assert_eq!(store.insert_checks(&all[20..30]).unwrap().inserted, 10);
 }

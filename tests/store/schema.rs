@@ -7,13 +7,14 @@ use webmon::store::{AHEAD_DAYS, BACK_DAYS, ErrorKind, Store};
 use super::support::services::TestDatabase;
 use super::{count, migrated};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "001_website.sql",
     "002_check_entry.sql",
     "003_rejected_message.sql",
     "004_sample_sites.sql",
     "005_site_settings.sql",
     "006_rollups.sql",
+    "007_rejected_message.sql",
 ];
 
 #[test]
@@ -70,7 +71,7 @@ fn a_newer_database_is_refused() {
     database.client().query_one(sql, &[]).unwrap();
     let error = store.migrate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Migration);
-    let expected = "has version 999 (999_later.sql), this program knows 6 at most: install";
+    let expected = "has version 999 (999_later.sql), this program knows 7 at most: install";
     assert!(error.to_string().contains(expected), "{error}");
 }
 

@@ -120,6 +120,21 @@ impl Cluster {
         Frozen(self)
     }
 
+    /// Asks the server to end when its last client has gone: until then it refuses others.
+    pub fn stop_smart(&self) {
+        let main = self.main_process().expect("the server runs");
+        kill_process(main, Signal::TERM).expect("signal");
+    }
+
+    /// Starts the server again after it has ended.
+    pub fn start_again(&self) {
+        super::eventually("the server has ended", || match self.main_process() {
+            Some(pid) => Err(pid),
+            None => Ok(()),
+        });
+        self.control(&["-w", "start"]).expect("the server starts again");
+    }
+
     fn signal(&self, signal: Signal) {
         let main = self.main_process().expect("the server runs");
         // The main process first: then it can start no further one.

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod proxy;
 pub mod services;
+pub mod topic;
 pub mod web;
 
 use std::time::Duration;

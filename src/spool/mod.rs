@@ -41,10 +41,12 @@
 mod backend;
 mod committer;
 mod directory;
+mod envelope;
 mod error;
 mod fault;
 mod file;
 mod queue;
+mod salvage;
 mod shared;
 
 use std::path::PathBuf;
@@ -57,11 +59,12 @@ use redb::backends::FileBackend;
 pub use error::SpoolError;
 
 use crate::runtime::{Threads, mono};
-use backend::NoSync;
+use backend::Storage;
 use committer::Committer;
 use directory::Directory;
 use fault::Fault;
 use file::OpenDatabase;
+use salvage::Known;
 use shared::Shared;
 
 /// The largest state in bytes; a page of the site list has some ten kilobytes.
@@ -129,18 +132,14 @@ impl Spool {
     {
         let SpoolOptions { dir, max_bytes, max_records, sync } = options;
         let open: OpenDatabase = Box::new(move |builder, file| {
-            let backend = wrap(FileBackend::new(file)?);
-            Ok(if sync {
-                builder.create_with_backend(backend)?
-            } else {
-                builder.create_with_backend(NoSync(backend))?
-            })
+            let backend = Storage { below: wrap(FileBackend::new(file)?), sync };
+            Ok(builder.create_with_backend(backend)?)
         });
         let directory = Directory::hold(&dir, open)?;
         let shared = Arc::new(Shared::new(max_records, max_bytes));
-        match directory.open(0) {
+        match directory.open(Known::default()) {
             Ok((file, found)) => shared.opened(file, found),
-            Err(fault) if fault.is_out_of_room() => shared.fails(&fault.to_string(), 0),
+            Err(fault) if !fault.is_lasting() => shared.fails(&fault.to_string(), 0),
             Err(Fault::InUse) => return Err(SpoolError::InUse { dir }),
             Err(Fault::Format(found)) => return Err(SpoolError::Format { dir, found }),
             Err(fault) => return Err(SpoolError::Directory { dir, cause: fault.to_string() }),

@@ -1,0 +1,213 @@
+//! What can still be read in a damaged file: its raw bytes are searched for whole records and
+//! marks, without redb.
+//!
+//! Every record whose own bytes are whole is found, whatever happened to the rest of the file. So
+//! are records that were acknowledged and deleted but not yet overwritten; the marks tell the
+//! cursor and leave those out. Nothing is invented: each piece carries its CRC.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::envelope::{FIRST_BYTE, MARK_BYTES, OVERHEAD, Piece, piece};
+use super::fault::Fault;
+use super::file::SpoolFile;
+use super::queue::RECORD_MAX;
+
+/// Bytes of the file in memory at once; the largest record fits.
+const WINDOW: usize = 8 << 20;
+const _: () = assert!(WINDOW >= RECORD_MAX + OVERHEAD);
+/// Bytes of records in one transaction, and one record more at most.
+const BATCH_BYTES: usize = 4 << 20;
+/// What is skipped around a place that the disk can't read.
+const BLOCK: usize = 4096;
+
+/// What is known of the file from before it was damaged; zeros at the start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// The last sequence number committed.
+    pub(super) last: u64,
+    /// The last one acknowledged.
+    pub(super) cursor: u64,
+}
+
+/// What a salvage found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Salvaged {
+    /// Records taken over.
+    pub(super) records: u64,
+    /// Bytes that the disk could not read.
+    pub(super) unreadable: u64,
+}
+
+/// A damaged file's bytes.
+pub(super) trait Source {
+    fn len(&self) -> io::Result<u64>;
+    /// Some bytes from `offset` on; 0 at the end.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Source for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(self, out, offset)
+    }
+}
+
+/// Part of the file, and how far it was read.
+struct Window<'a, S> {
+    source: &'a S,
+    length: u64,
+    bytes: Vec<u8>,
+    /// Where in the file the part behind `bytes` begins.
+    next: u64,
+    unreadable: u64,
+}
+
+impl<S: Source> Window<'_, S> {
+    /// Forgets the bytes before `at` and reads on; whether something came.
+    fn advance(&mut self, at: usize) -> bool {
+        self.bytes.drain(..at);
+        let before = self.bytes.len();
+        while self.bytes.len() < WINDOW && self.next < self.length {
+            let wanted = ((WINDOW - self.bytes.len()) as u64).min(self.length - self.next);
+            self.fill(usize::try_from(wanted).unwrap_or(WINDOW));
+        }
+        self.bytes.len() > before
+    }
+
+    /// Reads up to `wanted` bytes; a block that can't be read becomes zeros.
+    fn fill(&mut self, wanted: usize) {
+        let from = self.bytes.len();
+        for size in [wanted, wanted.min(BLOCK)] {
+            self.bytes.resize(from + size, 0);
+            match self.source.read_at(self.next, &mut self.bytes[from..]) {
+                // Shorter than it was: the rest isn't there.
+                Ok(0) => {
+                    self.bytes.truncate(from);
+                    self.length = self.next;
+                    return;
+                }
+                Ok(read) => {
+                    self.bytes.truncate(from + read);
+                    self.next += read as u64;
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        let skipped = wanted.min(BLOCK);
+        self.bytes[from..].fill(0);
+        self.next += skipped as u64;
+        self.unreadable += skipped as u64;
+    }
+}
+
+/// Shows `each` every whole piece with its bytes; how many bytes could not be read.
+fn walk<S: Source>(
+    source: &S,
+    mut each: impl FnMut(Piece, &[u8]) -> Result<(), Fault>,
+) -> Result<u64, Fault> {
+    let length = source.len().map_err(|error| Fault::io("looking at the damaged file", &error))?;
+    let mut window = Window { source, length, bytes: Vec::new(), next: 0, unreadable: 0 };
+    let mut at = 0;
+    loop {
+        let Some(found) = window.bytes[at..].iter().position(|byte| *byte == FIRST_BYTE) else {
+            if !window.advance(window.bytes.len()) {
+                return Ok(window.unreadable);
+            }
+            at = 0;
+            continue;
+        };
+        at += found;
+        let bytes = &window.bytes[at..];
+        match piece(bytes) {
+            piece @ Piece::Record { bytes: size, .. } => {
+                each(piece, &bytes[..size])?;
+                at += size;
+            }
+            piece @ Piece::Mark { .. } => {
+                each(piece, &bytes[..MARK_BYTES])?;
+                at += MARK_BYTES;
+            }
+            Piece::Short(_) if window.advance(at) => at = 0,
+            // Moved to the window's front, with nothing behind it.
+            Piece::Short(_) => at = 1,
+            Piece::Nothing => at += 1,
+        }
+    }
+}
+
+/// Envelopes on their way into the new file.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Sequence numbers and where in `bytes` their envelopes end.
+    ends: Vec<(u64, usize)>,
+}
+
+impl Batch {
+    fn put(&mut self, into: &SpoolFile) -> Result<u64, Fault> {
+        let mut begin = 0;
+        let mut records: Vec<(u64, &[u8])> = Vec::with_capacity(self.ends.len());
+        for (sequence, end) in &self.ends {
+            records.push((*sequence, &self.bytes[begin..*end]));
+            begin = *end;
+        }
+        records.sort_by_key(|(sequence, _)| *sequence);
+        let count = into.restore(&records)?;
+        self.bytes.clear();
+        self.ends.clear();
+        Ok(count)
+    }
+}
+
+/// Takes the records of `source` that are not acknowledged over into the empty `into`. Sequence
+/// numbers stay; new ones will be above all that were given, and above `fresh` when `known` does
+/// not say which those are.
+pub(super) fn salvage<S: Source>(
+    source: &S,
+    into: &SpoolFile,
+    known: Known,
+    fresh: u64,
+) -> Result<Salvaged, Fault> {
+    let (mut cursor, mut given) = (None::<u64>, fresh);
+    walk(source, |piece, _| {
+        if let Piece::Mark { cursor: marked, last } = piece {
+            cursor = cursor.max(Some(marked));
+            given = given.max(last);
+        }
+        Ok(())
+    })?;
+    let floor = cursor.unwrap_or(0).max(known.cursor);
+    // What is above was never committed, and is in memory still.
+    let ceiling = if known.last > 0 { known.last } else { u64::MAX };
+
+    let (mut batch, mut records) = (Batch::default(), 0);
+    let (mut lowest, mut highest) = (u64::MAX, 0);
+    let unreadable = walk(source, |piece, bytes| {
+        let Piece::Record { sequence, .. } = piece else { return Ok(()) };
+        if sequence <= floor || sequence > ceiling {
+            return Ok(());
+        }
+        (lowest, highest) = (lowest.min(sequence), highest.max(sequence));
+        batch.bytes.extend_from_slice(bytes);
+        batch.ends.push((sequence, batch.bytes.len()));
+        if batch.bytes.len() >= BATCH_BYTES {
+            records += batch.put(into)?;
+        }
+        Ok(())
+    })?;
+    records += batch.put(into)?;
+
+    let last = if known.last > 0 { known.last } else { given.max(highest) };
+    let cursor = match records {
+        0 => last,
+        _ => floor.max(lowest.saturating_sub(1)),
+    };
+    into.set_marks(cursor, last)?;
+    Ok(Salvaged { records, unreadable })
+}

@@ -65,13 +65,18 @@ impl Directory {
             self.make(known.last)?;
             self.rename_new()?;
         }
-        match self.open_existing(&path) {
+        let mut opened = self.open_existing(&path);
+        if matches!(opened, Err(Fault::Damaged(_))) {
+            // A read that failed once is no damage yet.
+            opened = self.open_existing(&path);
+        }
+        match opened {
             Err(Fault::Damaged(cause)) => {
                 self.rebuild(&path, known, &cause)?;
                 let (file, found) = self.open_existing(&path)?;
                 Ok((file, Found { is_rebuilt: true, ..found }))
             }
-            result => result,
+            opened => opened,
         }
     }
 

@@ -22,6 +22,8 @@ use support::{CAP, append, expect, is_alone, lost, open, options, read_all, thre
 #[path = "spool_faults/damage.rs"]
 mod damage;
 use damage::damaged_files;
+#[path = "spool_faults/full_disk.rs"]
+mod full_disk;
 #[path = "spool_faults/operations.rs"]
 mod operations;
 #[path = "spool_faults/power.rs"]

@@ -211,3 +211,90 @@ pub(super) fn salvage<S: Source>(
     into.set_marks(cursor, last)?;
     Ok(Salvaged { records, unreadable })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::envelope::{mark, wrap};
+    use super::*;
+
+    /// A disk with places that can't be read, which gives `most` bytes at once.
+    struct Disk {
+        bytes: Vec<u8>,
+        bad: std::ops::Range<u64>,
+        most: usize,
+    }
+
+    impl Source for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+            let begin = offset as usize;
+            let end = self.bytes.len().min(begin + out.len().min(self.most));
+            if offset < self.bad.end && self.bad.start < end as u64 {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            out[..end - begin].copy_from_slice(&self.bytes[begin..end]);
+            Ok(end - begin)
+        }
+    }
+
+    /// The sequence numbers found, and how much was unreadable.
+    fn found(disk: &Disk) -> (Vec<u64>, u64) {
+        let mut found = Vec::new();
+        let unreadable = walk(disk, |piece, bytes| {
+            match piece {
+                Piece::Record { sequence, .. } => {
+                    assert_eq!(super::super::envelope::unwrap(sequence, bytes), Some(&bytes[28..]));
+                    found.push(sequence);
+                }
+                _ => assert_eq!(piece, Piece::Mark { cursor: 3, last: 4 }),
+            }
+            Ok(())
+        });
+        (found, unreadable.unwrap())
+    }
+
+    fn disk(sizes: impl IntoIterator<Item = usize>) -> Disk {
+        let (mut bytes, mut envelope) = (vec![FIRST_BYTE; 5000], Vec::new());
+        for (sequence, size) in (1..).zip(sizes) {
+            wrap(&mut envelope, sequence, 9, &vec![FIRST_BYTE; size]);
+            bytes.extend_from_slice(&envelope);
+            // Beginnings that lead nowhere.
+            bytes.extend_from_slice(b"\xff\xffw\xffws");
+            bytes.extend_from_slice(&envelope[..size.min(40)]);
+            bytes.extend_from_slice(&mark(3, 4));
+        }
+        Disk { bytes, bad: 0..0, most: usize::MAX }
+    }
+
+    #[test]
+    fn records_are_found_across_windows() {
+        // More than one window in all, and the largest that there can be.
+        let sizes = [0, 1, 5000, RECORD_MAX, 7, RECORD_MAX - 1, RECORD_MAX, RECORD_MAX];
+        let mut disk = disk(sizes);
+        assert!(disk.bytes.len() > WINDOW + WINDOW / 2);
+        let all: Vec<u64> = (1..=8).collect();
+        assert_eq!(found(&disk), (all.clone(), 0));
+        disk.most = 1_000_003;
+        assert_eq!(found(&disk), (all, 0));
+    }
+
+    #[test]
+    fn what_the_disk_cannot_read_costs_what_stood_there() {
+        let mut disk = disk([300; 200]);
+        disk.bad = 20_000..20_001;
+        let (found, unreadable) = found(&disk);
+        assert_eq!(unreadable, BLOCK as u64);
+        assert!(found.is_sorted() && found.first() == Some(&1) && found.last() == Some(&200));
+        // About 400 bytes each.
+        assert!((185..=190).contains(&found.len()), "{} found", found.len());
+    }
+
+    #[test]
+    fn an_unreadable_disk_ends() {
+        let disk = Disk { bytes: vec![0; 100_000], bad: 0..100_000, most: usize::MAX };
+        assert_eq!(found(&disk), (vec![], 100_000));
+    }
+}

@@ -6,7 +6,7 @@
 //! cursor and leave those out. Nothing is invented: each piece carries its CRC.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead};
 use std::os::unix::fs::FileExt;
 
 use super::envelope::{FIRST_BYTE, MARK_BYTES, OVERHEAD, Piece, piece};
@@ -106,6 +106,13 @@ impl<S: Source> Window<'_, S> {
     }
 }
 
+/// Where the next piece may begin; a `memchr`.
+fn find(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    let at = rest.skip_until(FIRST_BYTE).ok()?.checked_sub(1)?;
+    (bytes[at] == FIRST_BYTE).then_some(at)
+}
+
 /// Shows `each` every whole piece with its bytes; how many bytes could not be read.
 fn walk<S: Source>(
     source: &S,
@@ -115,7 +122,7 @@ fn walk<S: Source>(
     let mut window = Window { source, length, bytes: Vec::new(), next: 0, unreadable: 0 };
     let mut at = 0;
     loop {
-        let Some(found) = window.bytes[at..].iter().position(|byte| *byte == FIRST_BYTE) else {
+        let Some(found) = find(&window.bytes[at..]) else {
             if !window.advance(window.bytes.len()) {
                 return Ok(window.unreadable);
             }

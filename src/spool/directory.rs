@@ -118,6 +118,10 @@ impl Directory {
         // any spool can have given by then.
         let salvaged = salvage(&damaged, &new, known, wall_us());
         drop(new);
+        if salvaged.is_err() {
+            // It may hold the room that is missing; the next one removes it too.
+            let _ = fs::remove_file(self.dir.join(NEW_FILE));
+        }
         let Salvaged { records, unreadable } = salvaged?;
         let aside = self.set_aside(path)?;
         self.rename_new()?;

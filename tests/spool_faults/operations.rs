@@ -218,3 +218,34 @@ fn a_fault_at_any_operation_heals_without_losing_or_doubling() {
 fn a_storage_that_fails_from_any_operation_on_loses_nothing_promised() {
     check_every_operation(true);
 }
+
+/// A damaged file on a storage that fails while it is salvaged.
+#[test]
+fn a_fault_at_any_operation_of_a_salvage_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    append(&spool, 1..=100);
+    assert!(spool.close());
+    let mut damaged = fs::read(dir.path().join("spool.redb")).unwrap();
+    damaged[..4096].fill(0);
+    let mut faults = 0;
+    for n in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("spool.redb"), &damaged).unwrap();
+        let plan = Arc::new(Plan::default());
+        plan.first.store(n, Ordering::SeqCst);
+        let spool = open_faulty(dir.path(), &plan);
+        let has_failed = plan.has_failed();
+        append(&spool, 101..=103);
+        assert!(spool.flush(CAP), "operation {n}: {:?}", health().parts());
+        let found: Vec<_> = read_all(&spool).into_iter().map(|(_, bytes)| bytes).collect();
+        assert!(found == (1..=103).map(record).collect::<Vec<_>>(), "operation {n}");
+        assert!((1..=2).contains(&damaged_files(dir.path())), "operation {n}");
+        assert!(spool.close());
+        if !has_failed {
+            break;
+        }
+        faults += 1;
+    }
+    assert!(faults > 20, "{faults} faults");
+}

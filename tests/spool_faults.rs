@@ -3,9 +3,7 @@
 // clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
-use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -21,108 +19,17 @@ use webmon::telemetry::health;
 mod support;
 use support::{CAP, append, expect, is_alone, lost, open, options, read_all, threads, until};
 
-fn damaged_files(dir: &Path) -> usize {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| name.to_str().unwrap().starts_with("spool.redb.damaged-")).count()
-}
-
-/// Writes 500 records, has `damage` done to the file, and opens it again: either everything is
-/// there, or the file was set aside; in both cases the spool works. Says which.
-fn check_damage(damage: impl Fn(&fs::File, u64)) -> bool {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = open(dir.path());
-    append(&spool, 1..=500);
-    assert!(spool.close());
-    let file =
-        OpenOptions::new().read(true).write(true).open(dir.path().join("spool.redb")).unwrap();
-    damage(&file, file.metadata().unwrap().len());
-    drop(file);
-
-    let spool = open(dir.path());
-    let is_set_aside = damaged_files(dir.path()) == 1;
-    if is_set_aside {
-        assert_eq!(read_all(&spool), []);
-    } else {
-        expect(&spool, 1..=500);
-    }
-    let before = spool.cursor().max(500);
-    assert!(spool.append(b"new".to_vec()));
-    assert!(spool.flush(CAP));
-    let last = read_all(&spool).pop().unwrap();
-    assert!(last.0 > before, "sequence number {} given twice", last.0);
-    assert_eq!(last.1, b"new");
-    assert!(spool.close());
-    assert_eq!(read_all(&open(dir.path())).pop().unwrap(), last);
-    is_set_aside
-}
-
-#[test]
-fn a_damaged_file_is_set_aside() {
-    let garbage = |length: u64| (0..length).map(|n| (n * 31 % 251) as u8).collect::<Vec<_>>();
-    assert!(check_damage(|file, length| file.write_all_at(&garbage(length), 0).unwrap()));
-    assert!(check_damage(|file, length| file.set_len(length / 2).unwrap()));
-    assert!(check_damage(|file, _| file.set_len(0).unwrap()));
-    assert!(check_damage(|file, _| file.set_len(700).unwrap()));
-    assert!(check_damage(|file, _| {
-        file.set_len(0).unwrap();
-        file.write_all_at(b"not a database, but text", 0).unwrap();
-    }));
-    // Single pages: those that are in use make a damaged file, the others don't matter.
-    let aside = (0..40)
-        .filter(|page| {
-            check_damage(|file, length| {
-                let at = (length / 40 * page).next_multiple_of(4096).min(length - 4096);
-                file.write_all_at(&garbage(2048), at + 1000).unwrap();
-            })
-        })
-        .count();
-    assert!(aside > 0, "no damage was noticed");
-}
-
-#[test]
-fn damage_met_while_running_is_counted_and_survived() {
-    if !is_alone("damage_met_while_running_is_counted_and_survived") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let spool = open(dir.path());
-    // More than the page cache holds, so that reading goes to the disk.
-    (0..400).for_each(|_| assert!(spool.append(vec![5; 64 << 10])));
-    assert!(spool.flush(CAP));
-    let file = OpenOptions::new().write(true).open(dir.path().join("spool.redb")).unwrap();
-    let length = file.metadata().unwrap().len();
-    file.write_all_at(&vec![0x5a; length as usize / 10 * 9], length / 10).unwrap();
-
-    let read = || (0..400).map(|after| spool.read(after, 1, 1)).find_map(Result::err);
-    assert!(matches!(read(), Some(SpoolError::Unavailable { .. })));
-    until(|| format!("{:?}", spool.depth()), || spool.depth().0 == 0);
-    assert_eq!(lost("damaged"), 400);
-    assert_eq!(damaged_files(dir.path()), 1);
-    assert!(spool.append(b"new".to_vec()));
-    assert!(spool.wait(400, CAP));
-    assert_eq!(read_all(&spool).pop().unwrap().1, b"new");
-    assert!(health().is_ready(), "{:?}", health().parts());
-}
-
-#[test]
-fn damaged_files_do_not_pile_up_and_a_newer_format_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    for _ in 0..7 {
-        fs::write(dir.path().join("spool.redb"), "no").unwrap();
-        assert!(open(dir.path()).close());
-    }
-    assert_eq!(damaged_files(dir.path()), 4);
-
-    let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    let db = redb::Database::open(dir.path().join("spool.redb")).unwrap();
-    let txn = db.begin_write().unwrap();
-    txn.open_table(meta).unwrap().insert("format", 2).unwrap();
-    txn.commit().unwrap();
-    drop(db);
-    let error = Spool::open(options(dir.path()), &mut threads()).unwrap_err();
-    assert!(matches!(error, SpoolError::Format { .. }), "{error}");
-    assert_eq!(damaged_files(dir.path()), 4);
-}
+#[path = "spool_faults/damage.rs"]
+mod damage;
+use damage::damaged_files;
+#[path = "spool_faults/full_disk.rs"]
+mod full_disk;
+#[path = "spool_faults/operations.rs"]
+mod operations;
+#[path = "spool_faults/power.rs"]
+mod power;
+#[path = "spool_faults/upgrade.rs"]
+mod upgrade;
 
 /// When the storage fails, and how.
 #[derive(Debug, Default)]

@@ -20,9 +20,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Most threads for look-ups. A look-up that hangs outlives its check, so there are two for each
 /// check that can be under way; their stacks of 256 KiB are touched only when used.
 const RESOLVER_THREADS_MAX: usize = 256;
-/// Most records of the spool. At 350 bytes a record this is more than `max_bytes` by default
-/// holds; it bounds a spool of many tiny records.
-const SPOOL_RECORDS: u64 = 10_000_000;
 
 /// The configuration with what was typed on top, or all its faults.
 pub(super) fn load<'a>(
@@ -163,7 +160,7 @@ pub(super) fn lone_producer(settings: &Settings) -> ProducerOptions {
         spool: SpoolOptions {
             dir: producer.spool.dir.clone(),
             max_bytes: producer.spool.max_bytes,
-            max_records: SPOOL_RECORDS,
+            max_records: producer.spool.max_records,
             sync: producer.spool.sync,
         },
         threads: producer.threads,

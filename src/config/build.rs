@@ -195,6 +195,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
             spool: SpoolSettings {
                 dir: path("producer.spool.dir").unwrap_or_default(),
                 max_bytes: r.number("producer.spool.max_bytes"),
+                max_records: r.number("producer.spool.max_records"),
                 sync: r.flag("producer.spool.sync"),
             },
             listen: r.address("producer.listen"),

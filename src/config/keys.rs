@@ -222,6 +222,7 @@ static KEYS: &[Key] = &[
     key("producer.per_address", whole(0, 100_000, "checks"), "0", "checks at once to one address; 0: no limit"),
     key("producer.spool.dir", Kind::Directory, "./data/spool", "directory for results that Kafka did not take yet; one per producer"),
     key("producer.spool.max_bytes", Kind::Size { min: 64 * KIB, max: 16 * TIB }, "1GiB", "most room of the spool; then new results are lost and counted, 64KiB to 16TiB"),
+    key("producer.spool.max_records", whole(1000, 1_000_000_000, "results"), "10000000", "most results in the spool, whatever their size, 1000 to 1000000000"),
     key("producer.spool.sync", Kind::Flag, "true", "whether results are safe against a power failure too, at the cost of a disk flush each 50 ms"),
     key("producer.listen", Kind::Address, "127.0.0.1:9464", "address of /metrics, /livez and /readyz of the producer"),
 

@@ -234,6 +234,8 @@ pub struct SpoolSettings {
     pub dir: PathBuf,
     /// Most bytes it may hold.
     pub max_bytes: u64,
+    /// Most results it may hold.
+    pub max_records: u64,
     /// Whether each commit is flushed to the disk.
     pub sync: bool,
 }

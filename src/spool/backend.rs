@@ -1,45 +1,55 @@
-//! The storage below redb when `sync` is off.
+//! The storage below redb.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Bound;
 
 use redb::{BackendError, StorageBackend};
 
-/// A backend that leaves it to the operating system when bytes reach the disk.
-///
-/// Every commit is still written, so that a killed process loses nothing; a power cut may lose
-/// the last seconds, or leave a file that is damaged and set aside. (redb's own
-/// `Durability::None` keeps commits in memory: a killed process would lose them.)
-#[derive(Debug)]
-pub(super) struct NoSync<B>(pub(super) B);
+/// The operating system's "input/output error": the disk can't give back what was written.
+const EIO: i32 = 5;
 
-impl<B: StorageBackend> StorageBackend for NoSync<B> {
+/// A backend that knows what a damaged place on the disk is, and whether commits are flushed.
+#[derive(Debug)]
+pub(super) struct Storage<B> {
+    pub(super) below: B,
+    /// Without it, it is left to the operating system when bytes reach the disk. Every commit is
+    /// still written, so that a killed process loses nothing; a power cut may lose the last
+    /// seconds, or leave a file that is damaged. (redb's own `Durability::None` keeps commits in
+    /// memory: a killed process would lose them.)
+    pub(super) sync: bool,
+}
+
+impl<B: StorageBackend> StorageBackend for Storage<B> {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.below.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        // A place that can't be read is damage: the rest of the file may be fine.
+        self.below.read(offset, out).map_err(|error| match error.raw_os_error() {
+            Some(EIO) => io::Error::new(ErrorKind::InvalidData, error),
+            _ => error,
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.below.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        if self.sync { self.below.sync_data() } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.below.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.below.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        self.below.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -47,22 +57,22 @@ impl<B: StorageBackend> StorageBackend for NoSync<B> {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
+        self.below.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(start, end)
+        self.below.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(start, end)
+        self.below.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.below.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.below.query_lock_range(start, end)
     }
 }

@@ -101,10 +101,10 @@ impl Committer {
 
     fn reopen(&mut self) -> Result<(), Fault> {
         self.shared.set_file(None);
-        let last = self.shared.lock().file.last;
-        let (file, found) = self.directory.open(last)?;
+        let known = self.shared.lock().known();
+        let (file, found) = self.directory.open(known)?;
         // The failed commit may have reached the disk: then its records are there.
-        if self.tried > 0 && found.last == last + self.tried as u64 {
+        if self.tried > 0 && found.last == known.last + self.tried as u64 {
             self.shared.lock().settle(&self.group[..self.tried]);
             self.forget_tried();
         }

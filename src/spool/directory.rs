@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::SpoolError;
 use super::fault::Fault;
-use super::file::{Found, OpenDatabase, SpoolFile};
+use super::file::{Found, OpenDatabase, SpoolFile, wall_us};
+use super::salvage::{Known, Salvaged, salvage};
 use crate::runtime::now;
 
 const FILE: &str = "spool.redb";
@@ -56,27 +57,26 @@ impl Directory {
         &self.dir
     }
 
-    /// Opens the spool's file, or makes one. A file that is damaged beyond repair is set aside
-    /// and an empty one made. Sequence numbers in a new file are above `last`.
-    pub(super) fn open(&self, last: u64) -> Result<(SpoolFile, Found), Fault> {
+    /// Opens the spool's file, or makes one. A file that is damaged beyond repair is set aside, and
+    /// its whole records are taken over into a new one.
+    pub(super) fn open(&self, known: Known) -> Result<(SpoolFile, Found), Fault> {
         let path = self.dir.join(FILE);
         if !path.try_exists().map_err(|error| Fault::io("looking for the file", &error))? {
-            self.make(last)?;
+            self.make(known.last)?;
+            self.rename_new()?;
         }
-        match self.open_existing(&path) {
+        let mut opened = self.open_existing(&path);
+        if matches!(opened, Err(Fault::Damaged(_))) {
+            // A read that failed once is no damage yet.
+            opened = self.open_existing(&path);
+        }
+        match opened {
             Err(Fault::Damaged(cause)) => {
-                let aside = self.set_aside(&path)?;
-                log::error!(
-                    cause = cause.as_str(), kept_as:% = aside.display();
-                    "spool file damaged beyond repair, set aside, starting an empty one"
-                );
-                // What the damaged file had given isn't known: microseconds since 1970 are more
-                // than any spool can have given by then.
-                let given = u64::try_from(now().wall.as_microsecond()).unwrap_or(0);
-                self.make(last.max(given))?;
-                self.open_existing(&path)
+                self.rebuild(&path, known, &cause)?;
+                let (file, found) = self.open_existing(&path)?;
+                Ok((file, Found { is_rebuilt: true, ..found }))
             }
-            result => result,
+            opened => opened,
         }
     }
 
@@ -92,19 +92,44 @@ impl Directory {
         Ok((spool, found))
     }
 
-    /// Makes an empty file under another name and renames it when whole, so that a crash or a
-    /// full disk never leaves half a file that would look damaged.
-    fn make(&self, last: u64) -> Result<(), Fault> {
-        let (new, path) = (self.dir.join(NEW_FILE), self.dir.join(FILE));
+    /// Makes a file under another name. It is renamed when whole, so that a crash or a full disk
+    /// never leaves half a file that would look damaged.
+    fn make(&self, last: u64) -> Result<SpoolFile, Fault> {
+        let new = self.dir.join(NEW_FILE);
         let tried = |error: &io::Error| Fault::io("making the file", error);
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(tried(&error)),
             _ => {}
         }
         let file = private_file(&new).map_err(|error| tried(&error))?;
-        SpoolFile::make(&self.open, file, last)?;
-        fs::rename(&new, &path).map_err(|error| tried(&error))?;
-        self.sync().map_err(|error| tried(&error))
+        SpoolFile::make(&self.open, file, last)
+    }
+
+    fn rename_new(&self) -> Result<(), Fault> {
+        let renamed = fs::rename(self.dir.join(NEW_FILE), self.dir.join(FILE));
+        renamed.and_then(|()| self.sync()).map_err(|error| Fault::io("making the file", &error))
+    }
+
+    /// Puts a new file with what can be read of the damaged one in its place.
+    fn rebuild(&self, path: &Path, known: Known, cause: &str) -> Result<(), Fault> {
+        let damaged = File::open(path).map_err(|error| Fault::io("opening the file", &error))?;
+        let new = self.make(known.last)?;
+        // What the damaged file had given may not be known: microseconds since 1970 are more than
+        // any spool can have given by then.
+        let salvaged = salvage(&damaged, &new, known, wall_us());
+        drop(new);
+        if salvaged.is_err() {
+            // It may hold the room that is missing; the next one removes it too.
+            let _ = fs::remove_file(self.dir.join(NEW_FILE));
+        }
+        let Salvaged { records, unreadable } = salvaged?;
+        let aside = self.set_aside(path)?;
+        self.rename_new()?;
+        log::error!(
+            cause, kept_as:% = aside.display(), salvaged = records, unreadable_bytes = unreadable;
+            "spool file damaged beyond repair, set aside, its whole records go on in a new one"
+        );
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -125,7 +150,11 @@ impl Directory {
             seconds += 1;
             aside = self.dir.join(format!("{DAMAGED_PREFIX}{seconds}"));
         }
-        fs::rename(path, &aside).map_err(|error| tried(&error))?;
+        // A second name first, so that a crash before the new file has this one's name finds the
+        // damaged one again. Not every file system has them.
+        fs::hard_link(path, &aside)
+            .or_else(|_| fs::rename(path, &aside))
+            .map_err(|error| tried(&error))?;
         self.sync().map_err(|error| tried(&error))?;
         Ok(aside)
     }

@@ -37,9 +37,21 @@ impl Fault {
         Self::Io(error.kind(), format!("{tried}: {error}"))
     }
 
-    /// Whether there is no room on the disk (or in the quota): it may come back by itself.
-    pub(super) fn is_out_of_room(&self) -> bool {
-        matches!(self, Self::Io(ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _))
+    /// Whether somebody has to put it right: the wrong directory, or not ours to write. All else,
+    /// such as a full disk, may pass by itself.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Io(kind, _) => matches!(
+                kind,
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::NotFound
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::IsADirectory
+            ),
+            Self::InUse | Self::Format(_) => true,
+            Self::Damaged(_) | Self::NotOpen => false,
+        }
     }
 }
 
@@ -65,9 +77,6 @@ impl From<DatabaseError> for Fault {
         match error {
             DatabaseError::Storage(error) => error.into(),
             DatabaseError::DatabaseAlreadyOpen => Self::InUse,
-            DatabaseError::UpgradeRequired(version) => {
-                Self::Format(format!("redb file format {version}"))
-            }
             error => Self::Damaged(error.to_string()),
         }
     }

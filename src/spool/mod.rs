@@ -7,8 +7,8 @@
 //!   transaction for everything that waits, one fsync per transaction.
 //! - Readers see committed records only, in the order of their sequence numbers. Sequence numbers
 //!   grow by one per record and are never given twice for one directory, also when everything was
-//!   acknowledged and the process restarted. (A file set aside as damaged leaves a gap: the next
-//!   one starts at the time in microseconds since 1970.)
+//!   acknowledged and the process restarted. (Behind a file that was found damaged at the start is
+//!   a gap: they go on from the time in microseconds since 1970.)
 //! - A committed record stays until it is acknowledged: acknowledge, then move the cursor, then
 //!   delete, the last two in one transaction. After a crash some acknowledged records may be read
 //!   again; none is lost.
@@ -18,6 +18,8 @@
 //!   `damaged` (lost with a file that became unreadable). The oldest stay.
 //! - A fault of the disk heals without a restart: redb refuses all work after one, so the file is
 //!   closed and opened again before each retry, and what the failed commit left is looked at.
+//! - A damaged file never stops the start: every record that is whole in its bytes goes on in a new
+//!   file (`salvage.rs`), none is invented, and the damaged one is set aside.
 //! - Only one process works with a directory (`spool.lock`), and only the committer opens, makes,
 //!   renames or closes the file.
 //!
@@ -26,25 +28,28 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `record` | sequence number, u64 | the record's bytes |
+//! | `record` | sequence number, u64 | the record in its envelope (`envelope.rs`) |
 //! | `state` | name | its bytes |
-//! | `meta` | `format` | 1 |
+//! | `mark` | `mark` | cursor and last number given, findable without redb (`envelope.rs`) |
+//! | `meta` | `format` | 2 |
 //! | | `last` | last sequence number given, u64; a record's own number may be above it |
 //! | | `cursor` | last sequence number acknowledged, u64 |
+//! | | `bare` | records up to here have no envelope: format 1 wrote them; else absent |
 //!
-//! Sizes: `max_bytes` is of payload; the file takes up to 2.3 times as much (900 MB of 600-byte
-//! records: 2.0 GB), since redb keeps 4 KiB pages and copies a page before it changes it. Freed
-//! space is used again, and the file shrinks when the spool empties. Opening checks every page:
-//! 2.3 s for those 900 MB, 2.9 s after a kill. Appending, committing, reading and deleting take
-//! about 1 µs each per record in groups of 500.
+//! Sizes: `max_bytes` is of payload; the file takes up to 2.3 times as much, since redb keeps 4 KiB
+//! pages and copies a page before it changes it. Freed space is used again; the file hardly shrinks.
+//! Opening checks every page: 1.5 to 2 s of CPU for 900 MB. Appending, committing, reading and
+//! deleting take about 1 µs each per record in groups of 500. For operators: docs/spool.md.
 
 mod backend;
 mod committer;
 mod directory;
+mod envelope;
 mod error;
 mod fault;
 mod file;
 mod queue;
+mod salvage;
 mod shared;
 
 use std::path::PathBuf;
@@ -57,11 +62,12 @@ use redb::backends::FileBackend;
 pub use error::SpoolError;
 
 use crate::runtime::{Threads, mono};
-use backend::NoSync;
+use backend::Storage;
 use committer::Committer;
 use directory::Directory;
 use fault::Fault;
 use file::OpenDatabase;
+use salvage::Known;
 use shared::Shared;
 
 /// The largest state in bytes; a page of the site list has some ten kilobytes.
@@ -103,8 +109,8 @@ impl Drop for Users {
 impl Spool {
     /// Opens the spool in `options.dir` and starts its committer.
     ///
-    /// A damaged file is repaired or set aside. A disk that is full is not an error: records then
-    /// wait in memory, as they do when it becomes full later.
+    /// A damaged file is repaired, or set aside and what is whole in it taken over. A disk that is
+    /// full or fails is not an error: records then wait in memory, as they do when that comes later.
     ///
     /// # Errors
     /// [`SpoolError::Directory`], [`SpoolError::InUse`], [`SpoolError::Format`] or
@@ -129,18 +135,14 @@ impl Spool {
     {
         let SpoolOptions { dir, max_bytes, max_records, sync } = options;
         let open: OpenDatabase = Box::new(move |builder, file| {
-            let backend = wrap(FileBackend::new(file)?);
-            Ok(if sync {
-                builder.create_with_backend(backend)?
-            } else {
-                builder.create_with_backend(NoSync(backend))?
-            })
+            let backend = Storage { below: wrap(FileBackend::new(file)?), sync };
+            Ok(builder.create_with_backend(backend)?)
         });
         let directory = Directory::hold(&dir, open)?;
         let shared = Arc::new(Shared::new(max_records, max_bytes));
-        match directory.open(0) {
+        match directory.open(Known::default()) {
             Ok((file, found)) => shared.opened(file, found),
-            Err(fault) if fault.is_out_of_room() => shared.fails(&fault.to_string(), 0),
+            Err(fault) if !fault.is_lasting() => shared.fails(&fault.to_string(), 0),
             Err(Fault::InUse) => return Err(SpoolError::InUse { dir }),
             Err(Fault::Format(found)) => return Err(SpoolError::Format { dir, found }),
             Err(fault) => return Err(SpoolError::Directory { dir, cause: fault.to_string() }),

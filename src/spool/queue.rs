@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{Found, Removed};
+use super::salvage::Known;
 
 /// A record is safe this long after it was handed over, with 5 ms of the promised 50 left for
 /// waking up late.
@@ -271,16 +272,27 @@ impl Queue {
         bytes
     }
 
+    /// What the next file has to go on from.
+    pub(super) fn known(&self) -> Known {
+        Known { last: self.file.last, cursor: self.acknowledged }
+    }
+
     /// The file was opened and holds `found`; how many records it should hold but doesn't.
     pub(super) fn opened(&mut self, found: Found) -> u64 {
         let before = self.file;
-        // A new file's cursor is above everything the one before it had given.
-        let kept_to = if found.cursor > before.tail { 0 } else { found.tail };
-        let missing = before.tail.saturating_sub(kept_to.max(self.acknowledged));
+        // Numbers may have a gap behind records that were salvaged at the start.
+        let gone = self.acknowledged.saturating_sub(before.cursor).min(before.records);
+        let behind = before.tail.saturating_sub(self.acknowledged);
+        let expected = behind.min(before.records - gone);
+        let there = if found.is_rebuilt {
+            found.records
+        } else {
+            found.tail.saturating_sub(self.acknowledged)
+        };
         self.file = found;
         self.file.last = found.last.max(before.last);
         self.acknowledged = self.acknowledged.max(found.cursor);
-        missing
+        expected.saturating_sub(there)
     }
 }
 

@@ -1,5 +1,5 @@
 //! However large the backlog, whatever its messages: what the consumer holds stays below
-//! docs/rejected.md's figure, and it gets to the end.
+//! the figure in docs/consumer.md, and it gets to the end.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
 
@@ -58,7 +58,6 @@ fn backlog(partitions: i32) {
     });
     let most = most_mb(&consumer);
     assert!(most < BOUND_MB, "{partitions} partitions: {most:.1} MB");
-    println!("{partitions} partitions: {checks} checks, {rejected} other messages, {most:.1} MB");
     let stored: (i64, i64, i64) = (
         lab.query("SELECT count(*) FROM check_entry").unwrap(),
         lab.query("SELECT count(*) FROM rejected_message").unwrap(),

@@ -348,7 +348,7 @@ fn cut(from: Timestamp, to: Timestamp, marks: &Marks, with_days: bool) -> Vec<Se
         let is_marked = marks.days.contains(&day) || marks.hours.range(day..next).next().is_some();
         // Of a day without hours there is only the whole.
         let is_whole = at == day && (next <= to || is_gone(day));
-        if with_days && is_whole && !(is_marked && !is_gone(day)) {
+        if with_days && is_whole && (!is_marked || is_gone(day)) {
             push(Source::Days, day, next);
             at = next;
             continue;

@@ -80,8 +80,8 @@ impl Table {
         format!("^{}_y{time}$", self.name)
     }
 
-    /// First moment of the partition of `day`, and the first one after it.
-    pub(super) fn range(self, day: Date) -> Result<(Timestamp, Timestamp), Failure> {
+    /// The range of the partition of `day`.
+    pub(super) fn range(self, day: Date) -> Result<Range, Failure> {
         let first = self.first(day);
         let next = first
             .checked_add(self.step())
@@ -90,13 +90,16 @@ impl Table {
     }
 }
 
+/// First moment of a partition, and the first one after it.
+pub(super) type Range = (Timestamp, Timestamp);
+
 /// One partition, as the catalogue has it.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
     /// Schema and name, quoted.
     pub(super) name: String,
-    /// First moment and the first one after it; absent for bounds that webmon does not make.
-    pub(super) range: Option<(Timestamp, Timestamp)>,
+    /// Absent for bounds that webmon does not make.
+    pub(super) range: Option<Range>,
     /// A detach was begun and cut off: it takes no rows any more.
     pub(super) is_detaching: bool,
 }

@@ -18,7 +18,9 @@ use postgres::error::SqlState;
 
 use super::errors::{ErrorKind, Failure};
 use super::migrations::locked;
-use super::partitions::{CHECKS, DAYS, HOURS, LOCK, Partition, Table, day_of, list, start_of};
+use super::partitions::{
+    CHECKS, DAYS, HOURS, LOCK, Partition, Range, Table, day_of, list, start_of,
+};
 use super::rollup::{self, Rolled};
 use super::{Store, StoreError};
 
@@ -128,18 +130,14 @@ fn old(client: &mut Client, table: Table, limit: Timestamp) -> Result<Vec<Partit
 
 /// Whether something is still to be made of the rows in `range`. Of checks it is made after they
 /// were detached.
-fn is_needed(
-    client: &mut Client,
-    table: Table,
-    (from, to): (Timestamp, Timestamp),
-) -> Result<bool, Failure> {
+fn is_needed(client: &mut Client, table: Table, (from, to): Range) -> Result<bool, Failure> {
     if table.name != HOURS.name {
         return Ok(false);
     }
     let question = "SELECT EXISTS (SELECT FROM rollup_dirty_day WHERE day >= $1 AND day < $2) \
                         OR EXISTS (SELECT FROM rollup_dirty WHERE hour >= $1 AND hour < $2)";
     let is_marked: bool = client.query_one(question, &[&from, &to])?.try_get(0)?;
-    let overlaps = |range: (Timestamp, Timestamp)| range.0 < to && from < range.1;
+    let overlaps = |range: Range| range.0 < to && from < range.1;
     let days = list(client, CHECKS)?;
     Ok(is_marked || days.iter().filter_map(|p| p.range).any(overlaps))
 }
@@ -164,7 +162,7 @@ fn remove(
     client: &mut Client,
     table: Table,
     name: &str,
-    range: (Timestamp, Timestamp),
+    range: Range,
     dropped: &mut Vec<String>,
 ) -> Result<(), Failure> {
     if table.name == CHECKS.name {
@@ -202,11 +200,7 @@ fn remove(
 }
 
 /// Counts the marked hours of a day that stands alone, from it.
-fn count_marked(
-    client: &mut Client,
-    name: &str,
-    (from, to): (Timestamp, Timestamp),
-) -> Result<(), Failure> {
+fn count_marked(client: &mut Client, name: &str, (from, to): Range) -> Result<(), Failure> {
     let question = "SELECT DISTINCT hour FROM rollup_dirty WHERE hour >= $1 AND hour < $2";
     for row in client.query(question, &[&from, &to])? {
         let hour: Timestamp = row.try_get(0)?;
@@ -225,7 +219,7 @@ fn detached(
     client: &mut Client,
     table: Table,
     limit: Timestamp,
-) -> Result<Vec<(String, (Timestamp, Timestamp))>, Failure> {
+) -> Result<Vec<(String, Range)>, Failure> {
     let rows = client.query(
         "SELECT format('%I.%I', n.nspname, c.relname), c.relname::text \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -237,7 +231,7 @@ fn detached(
 }
 
 /// The range that a partition's name tells.
-fn range_of(table: Table, name: &str) -> Result<(Timestamp, Timestamp), Failure> {
+fn range_of(table: Table, name: &str) -> Result<Range, Failure> {
     let digits: String = name.chars().filter(char::is_ascii_digit).collect();
     let part = |at: std::ops::Range<usize>| digits.get(at).and_then(|text| text.parse().ok());
     let (year, month, day) = (part(0..4), part(4..6), part(6..8));

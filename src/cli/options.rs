@@ -198,6 +198,7 @@ pub(super) fn maintenance(settings: &Settings) -> MaintenanceOptions {
         retention_days: settings.storage.retention_days,
         hourly_days: settings.storage.hourly_days,
         daily_days: settings.storage.daily_days,
+        rejected_days: settings.storage.rejected_days,
         days_ahead: u16::try_from(settings.storage.days_ahead).unwrap_or(u16::MAX),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Span;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span};
 
 use super::rollups;
 use crate::runtime::{Backoff, Stop, Threads, now};
@@ -30,6 +30,8 @@ pub struct MaintenanceOptions {
     pub hourly_days: u32,
     /// Daily rollups older than this many days go; 0 for never.
     pub daily_days: u32,
+    /// Rejected messages older than this many days go.
+    pub rejected_days: u32,
     /// Days for which partitions are made ahead.
     pub days_ahead: u16,
 }
@@ -97,10 +99,11 @@ fn maintain(
     options: MaintenanceOptions,
     has_tables: &AtomicBool,
 ) -> Result<(), StoreError> {
+    let time = now().wall;
     store.migrate()?;
     has_tables.store(true, Ordering::Release);
     let Some(_lead) = store.try_lead("maintenance")? else { return Ok(()) };
-    let today = TimeZone::UTC.to_datetime(now().wall).date();
+    let today = TimeZone::UTC.to_datetime(time).date();
     let before = |days: u32| today.saturating_sub(Span::new().days(i64::from(days)));
     // Not days that the next line would drop again.
     let back = BACK_DAYS.min(u16::try_from(options.retention_days).unwrap_or(BACK_DAYS));
@@ -111,6 +114,14 @@ fn maintain(
     }
     if options.daily_days > 0 {
         store.drop_days_before(before(options.daily_days))?;
+    }
+    let kept = SignedDuration::from_hours(24 * i64::from(options.rejected_days));
+    // A time before all times is none to delete for.
+    if let Ok(limit) = time.checked_sub(kept) {
+        let removed = store.delete_rejected_before(limit)?;
+        if removed > 0 {
+            log::info!(messages = removed; "old rejected messages removed");
+        }
     }
     Ok(())
 }

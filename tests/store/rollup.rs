@@ -363,8 +363,13 @@ fn an_older_database_has_its_past_counted() {
 
     // The running thread does the rest: all hours that have ended.
     let stop = Stop::new();
-    let options =
-        MaintenanceOptions { retention_days: 30, hourly_days: 30, daily_days: 0, days_ahead: 2 };
+    let options = MaintenanceOptions {
+        retention_days: 30,
+        hourly_days: 30,
+        daily_days: 0,
+        rejected_days: 90,
+        days_ahead: 2,
+    };
     let maintenance = Maintenance::start(store.clone(), options, &stop).unwrap();
     let counted = eventually("past hours are counted", || match count(&database, "check_hour") {
         rows if rows < 28 => Err(rows),

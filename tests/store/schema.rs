@@ -26,7 +26,7 @@ fn a_second_migration_does_nothing() {
     assert_eq!(store.migrate().unwrap(), FILES);
     assert!(store.migrate().unwrap().is_empty());
     assert!(store.pending_migrations().unwrap().is_empty());
-    assert_eq!(count(&database, "schema_migration"), 6);
+    assert_eq!(count(&database, "schema_migration"), 7);
     let days = i64::from(BACK_DAYS + AHEAD_DAYS) + 1;
     assert_eq!(count(&database, "pg_inherits WHERE inhparent = 'check_entry'::regclass"), days);
 }

@@ -120,6 +120,30 @@ impl Cluster {
         Frozen(self)
     }
 
+    /// `kill -9` of every process of the server; the pids that are gone then.
+    pub fn kill(&self) -> Vec<i32> {
+        let main = self.main_process().expect("the server runs");
+        let mut all = vec![main];
+        // Stopped first, so that it starts no further one between the look and the kill.
+        let _ = kill_process(main, Signal::STOP);
+        all.extend(children(main));
+        for pid in &all {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        for pid in &all {
+            super::eventually("a killed server process ends", || match is_gone(*pid) {
+                true => Ok(()),
+                false => Err(*pid),
+            });
+        }
+        all.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
+    /// Starts it again with its data, after [`Cluster::kill`]. It repairs itself first.
+    pub fn restart(&self) {
+        super::eventually("the server starts again", || self.control(&["-w", "start"]));
+    }
+
     fn signal(&self, signal: Signal) {
         let main = self.main_process().expect("the server runs");
         // The main process first: then it can start no further one.
@@ -176,6 +200,14 @@ impl Drop for Frozen<'_> {
     fn drop(&mut self) {
         self.0.signal(Signal::CONT);
     }
+}
+
+/// Whether a process has ended, be it that nobody has asked for its status yet.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| {
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 fn children(parent: Pid) -> Vec<Pid> {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
+use webmon::runtime::now;
+
 use super::services::{TestDatabase, kafka_servers, unique};
 use super::web::Web;
 
@@ -18,8 +21,13 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// At the shared services.
     pub fn new(prefix: &str) -> Self {
-        let database = TestDatabase::create(prefix);
+        Self::at(TestDatabase::create(prefix), &kafka_servers().join(","), prefix)
+    }
+
+    /// At services of the test's own.
+    pub fn at(database: TestDatabase, kafka_servers: &str, prefix: &str) -> Self {
         let topic = unique(prefix);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut env = BTreeMap::new();
@@ -29,7 +37,7 @@ impl Lab {
         set("WEBMON_DATABASE_DB", &database.name);
         set("WEBMON_DATABASE_USER", &database.user);
         set("WEBMON_DATABASE_PASSWORD", &database.password);
-        set("WEBMON_KAFKA_SERVERS", &kafka_servers().join(","));
+        set("WEBMON_KAFKA_SERVERS", kafka_servers);
         set("WEBMON_KAFKA_TOPIC", &topic);
         set("WEBMON_KAFKA_CONSUMER_GROUP", &unique("group"));
         set("WEBMON_MONITORING_REGION", &topic);
@@ -65,7 +73,18 @@ impl Lab {
 
     /// Starts a daemon.
     pub fn start(&self, program: &str, args: &[&str]) -> Daemon {
+        self.start_with(program, args, &BTreeMap::new())
+    }
+
+    /// Starts a daemon with further variables.
+    pub fn start_with(
+        &self,
+        program: &str,
+        args: &[&str],
+        env: &BTreeMap<String, String>,
+    ) -> Daemon {
         let mut command = self.command(&binary(program), args);
+        command.envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Daemon::spawn(program, command)
     }
@@ -120,8 +139,15 @@ fn binary(name: &str) -> PathBuf {
 pub struct Daemon {
     name: String,
     child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-    out: Arc<Mutex<Vec<String>>>,
+    log: Lines,
+    out: Lines,
+}
+
+/// Lines as they came, each with its time.
+type Lines = Arc<Mutex<Vec<(Timestamp, String)>>>;
+
+fn texts(lines: &Lines) -> Vec<String> {
+    lines.lock().expect("lines").iter().map(|(_, line)| line.clone()).collect()
 }
 
 impl Daemon {
@@ -138,12 +164,18 @@ impl Daemon {
 
     /// Everything on standard error so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("log").clone()
+        texts(&self.log)
+    }
+
+    /// When the first log line that holds `text` came, by this process's clock.
+    pub fn logged_at(&self, text: &str) -> Option<Timestamp> {
+        let log = self.log.lock().expect("log");
+        log.iter().find(|(_, line)| line.contains(text)).map(|(time, _)| *time)
     }
 
     /// Everything on standard output so far.
     pub fn output(&self) -> Vec<String> {
-        self.out.lock().expect("output").clone()
+        texts(&self.out)
     }
 
     /// Waits for a log line that holds `text`.
@@ -178,9 +210,10 @@ impl Daemon {
         let name = self.name.clone();
         let log = self.log.clone();
         super::eventually(&format!("{name} ends"), || {
-            self.child.try_wait().expect("wait").ok_or_else(|| {
-                log.lock().expect("log").iter().rev().take(5).cloned().collect::<Vec<_>>()
-            })
+            self.child
+                .try_wait()
+                .expect("wait")
+                .ok_or_else(|| texts(&log).into_iter().rev().take(5).collect::<Vec<_>>())
         })
     }
 
@@ -192,10 +225,10 @@ impl Daemon {
         self.log()
     }
 
-    /// SIGKILL.
-    pub fn kill(mut self) {
+    /// SIGKILL; how it ended.
+    pub fn kill(mut self) -> ExitStatus {
         self.child.kill().expect("kill");
-        let _ = self.child.wait();
+        self.child.wait().expect("its status")
     }
 }
 
@@ -218,13 +251,13 @@ fn ureq_get(url: &str) -> (u16, String) {
 }
 
 #[allow(clippy::disallowed_methods)] // ends with the pipe
-fn lines(pipe: Option<impl Read + Send + 'static>) -> Arc<Mutex<Vec<String>>> {
-    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+fn lines(pipe: Option<impl Read + Send + 'static>) -> Lines {
+    let lines = Lines::default();
     if let Some(pipe) = pipe {
         let sink = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                sink.lock().expect("lines").push(line);
+                sink.lock().expect("lines").push((now().wall, line));
             }
         });
     }

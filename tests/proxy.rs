@@ -1,5 +1,7 @@
 //! The fault proxy of the tests does what it says, and its counters say so.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, outside their functions
+
 mod support;
 
 use std::io::{ErrorKind, Read, Write};

@@ -7,6 +7,8 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::ports::free_port;
+
 /// The superuser, its password and its database.
 pub const ADMIN: &str = "webmon";
 
@@ -221,11 +223,4 @@ fn children(parent: Pid) -> Vec<Pid> {
         .filter(|entry| parent_of(&entry.path()) == Some(parent.as_raw_nonzero().get()))
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
         .collect()
-}
-
-/// A port nobody listens on: for a server that can't be told to take one from the kernel, or for
-/// a refused connection.
-pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").port()
 }

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod daemon;
+pub mod ports;
 pub mod proxy;
 pub mod services;
 pub mod web;

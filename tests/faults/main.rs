@@ -1,0 +1,21 @@
+//! The table of faults: what is lost, doubled or invented when producers, consumers, brokers and
+//! databases die, hang and come back. Short by default; `make faults` runs it at length and writes
+//! docs/faults.md.
+
+// The colleagues of a fault use different parts of the lab.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+#[path = "../support/broker.rs"]
+mod broker;
+mod history;
+mod lab;
+mod oracle;
+mod oracle_tests;
+mod random;
+mod report;
+#[path = "../support/mod.rs"]
+mod support;
+mod witness;
+
+mod kills;

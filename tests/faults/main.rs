@@ -17,6 +17,8 @@ mod random;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod wires;
 mod witness;
 
 mod kills;
+mod network;

@@ -92,7 +92,7 @@ impl BrokerCluster {
         let answer: FindCoordinatorResponse = self.any(|client| {
             client.send_raw_protocol_request(ApiKey::FindCoordinator as i16, 3, &request).ok()
         })?;
-        (answer.error_code == 0).then(|| answer.node_id.0)
+        (answer.error_code == 0).then_some(answer.node_id.0)
     }
 
     /// Waits until all partitions of a topic have all their copies again.

@@ -134,15 +134,15 @@ impl Proxy {
     }
 
     /// Forwards to `target` when it is up; it begins down.
-    pub fn down(target: String) -> Self {
+    pub fn down(target: &str) -> Self {
         let proxy = Self::new();
-        proxy.lead_to(&target);
+        proxy.lead_to(target);
         proxy
     }
 
     /// Forwards to `target`.
     pub fn up(target: &str) -> Self {
-        let proxy = Self::down(target.to_owned());
+        let proxy = Self::down(target);
         proxy.set_up();
         proxy
     }

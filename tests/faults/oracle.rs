@@ -359,7 +359,8 @@ impl<'a> Judge<'a> {
         }
         let was_not_begun = |life: &Life| {
             life.killed_ms().is_some_and(|end_ms| {
-                (end_ms - START_LATE_MS..end_ms).contains(&due_ms)
+                life.is_certain_at(due_ms)
+                    && (end_ms - START_LATE_MS..end_ms).contains(&due_ms)
                     && self.may_own(life, site, end_ms)
             })
         };

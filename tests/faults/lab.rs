@@ -21,6 +21,8 @@ use crate::witness::{PATTERN, Witness, page_of};
 const CHECKS_AFTER: i64 = 20;
 /// Longest time in which a backlog must be gone once the faults are over.
 const RECOVERY_CAP: Duration = Duration::from_secs(180);
+/// Between two looks at all rows.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// A process of the pipeline; its spool and its identity stay through restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,6 +302,8 @@ impl FaultLab {
     pub(crate) fn wait_until_stored(&mut self) -> Duration {
         let (begin, before_ms) = (now().mono, now_ms());
         eventually_within(RECOVERY_CAP, "every request has its row", || {
+            // A look costs something too, and should not be what keeps the machine busy.
+            self.let_run(LOOK_PAUSE);
             let history = self.look()?;
             match oracle::unstored(history, before_ms) {
                 0 => Ok(()),

@@ -12,6 +12,7 @@ mod history;
 mod lab;
 mod oracle;
 mod oracle_tests;
+mod own;
 mod random;
 mod report;
 #[path = "../support/mod.rs"]

@@ -99,7 +99,7 @@ struct Judge<'a> {
 pub(crate) fn judge(history: &History) -> Verdict {
     let mut judge = Judge::new(history);
     judge.read_rows();
-    judge.find_requests();
+    judge.find_requests(i64::MAX);
     judge.find_due_times();
     if history.rejected != history.rejected_wanted {
         let (is, wanted) = (history.rejected, history.rejected_wanted);
@@ -110,11 +110,9 @@ pub(crate) fn judge(history: &History) -> Verdict {
 
 /// How many requests that arrived before `before_ms` have no row yet and can still get one.
 pub(crate) fn unstored(history: &History, before_ms: i64) -> usize {
-    let mut history = history.clone();
-    history.requests.retain(|request| request.arrived_ms < before_ms);
-    let mut judge = Judge::new(&history);
+    let mut judge = Judge::new(history);
     judge.read_rows();
-    judge.find_requests();
+    judge.find_requests(before_ms);
     judge.verdict.lost.len()
 }
 
@@ -248,8 +246,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Each request has its row, or its due time has that of another producer, or a kill came.
-    fn find_requests(&mut self) {
-        for request in &self.history.requests {
+    fn find_requests(&mut self, before_ms: i64) {
+        for request in self.history.requests.iter().filter(|r| r.arrived_ms < before_ms) {
             if self.by_token.contains_key(request.token.as_str()) {
                 continue;
             }

@@ -21,4 +21,5 @@ mod wires;
 mod witness;
 
 mod kills;
+mod machine;
 mod network;

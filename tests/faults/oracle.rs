@@ -23,6 +23,8 @@ const START_LATE_MS: i64 = 2000;
 const HANDOVER_MS: i64 = 5000;
 /// Released shares are kept for so long, in ms; until then who checks a site may change.
 const RELEASE_MS: i64 = 5000;
+/// How long a stop waits for checks under way, in ms, with a second more.
+const GRACE_MS: i64 = 11_000;
 /// Clocks are read in whole ms, and not at once.
 const READING_MS: i64 = 2;
 
@@ -275,9 +277,9 @@ impl<'a> Judge<'a> {
         let row_is_theirs = |due_ms| {
             self.rows.get(&(site, due_ms)).map(|row| match row.captures.first() {
                 Some(token) => {
-                    self.asked.get(token.as_str()).is_none_or(|other| other.life != life.name)
+                    self.asked.get(token.as_str()).is_some_and(|other| other.life != life.name)
                 }
-                None => true,
+                None => self.may_be_unasked(life, due_ms),
             })
         };
         match row_is_theirs(due_ms) {
@@ -288,6 +290,17 @@ impl<'a> Judge<'a> {
             }
             None => false,
         }
+    }
+
+    /// Whether a row without a token can stand for a request all the same: it is of another
+    /// producer, of a check that the stop cut off, or of one whose answer never got through.
+    fn may_be_unasked(&self, life: &Life, due_ms: i64) -> bool {
+        let is_around = |other: &Life| {
+            other.began_ms <= due_ms && other.end_ms().is_none_or(|end| end >= due_ms)
+        };
+        let has_other = self.history.lives.iter().any(|o| o.name != life.name && is_around(o));
+        let is_cut_off = life.end_ms().is_some_and(|end| end - due_ms <= GRACE_MS);
+        has_other || is_cut_off || !self.history.tolerated.is_empty()
     }
 
     /// Whether a kill came while the check was under way, or within the promised window after it.

@@ -140,6 +140,11 @@ impl FaultLab {
                 self.wait_until_ready(who);
             }
             if who == Who::Producer(0) {
+                // On a machine that is busy with other tests this comes later than the log line.
+                eventually("the sites are scheduled", || match self.metric(who, "webmon_sites") {
+                    Some(sites) if sites > 0.0 => Ok(()),
+                    other => Err(other),
+                });
                 self.history.from_ms = now_ms() + READY_MS;
             }
         }

@@ -20,6 +20,7 @@ mod support;
 mod wires;
 mod witness;
 
+mod clock;
 mod kills;
 mod machine;
 mod network;

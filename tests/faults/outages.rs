@@ -19,12 +19,12 @@ const CONSUMER: Who = Who::Consumer(0);
 /// How long: `WEBMON_TEST_FAULTS_OUTAGE_SECONDS`, else some seconds.
 fn outage() -> Duration {
     let given = std::env::var("WEBMON_TEST_FAULTS_OUTAGE_SECONDS").ok();
-    Duration::from_secs(given.and_then(|seconds| seconds.parse().ok()).unwrap_or(5))
+    Duration::from_secs(given.and_then(|seconds| seconds.parse().ok()).unwrap_or(4))
 }
 
 /// 200 checks a second for the record, else as many as a busy machine surely does.
-fn plan(name: &'static str) -> Plan {
-    Plan { sites: if is_full() { 1000 } else { 300 }, ..Plan::new(name) }
+fn plan() -> Plan {
+    Plan { sites: if is_full() { 1000 } else { 300 }, ..Plan::new("outage") }
 }
 
 /// Resident memory of a process, in KiB.
@@ -107,28 +107,25 @@ fn without_database(lab: &mut FaultLab, services: &mut Services) -> (f64, Durati
 #[test]
 fn broker_and_database_are_away_for_long() {
     let mut services = Services::start();
+    let mut lab = services.lab(plan());
+    lab.start_all();
     let seconds = outage().as_secs();
-    // Half of what comes due in that time, for machines that are busy.
-    let parts: [(u32, &str, &str, Fault); 2] = [
-        (20, "Broker away", "spool", without_broker),
-        (21, "Database away", "topic", without_database),
-    ];
-    for (place, fault, where_, inject) in parts {
-        let mut lab = services.lab(plan(if place == 20 { "broker_away" } else { "database_away" }));
-        lab.start_all();
-        let rate = lab.plan.sites as u64 / u64::from(lab.plan.interval);
+    let rate = lab.plan.sites as u64 / u64::from(lab.plan.interval);
+    let faults: [(&str, Fault); 2] =
+        [("broker, in the spool", without_broker), ("database, in the topic", without_database)];
+    let mut injected = format!("for {seconds} s each, at {rate} checks/s");
+    for (what, inject) in faults {
         let (memory, (waiting, took)) =
             Memory::while_running(&mut lab, |lab| inject(lab, &mut services));
-        println!("{fault}: {waiting} in the {where_}, all stored after {took:?}; {memory}");
-        assert!(waiting >= (rate * seconds / 2) as f64, "{waiting} in the {where_}");
+        let seen = format!("; {what} {waiting} results, all stored {took:.1?} later; {memory}");
+        println!("{seen}");
+        // Half of what comes due in that time, for machines that are busy.
+        assert!(waiting >= (rate * seconds / 2) as f64, "{seen}");
         memory.check();
-        let injected = format!(
-            "for {seconds} s at {rate} checks/s; {waiting} results in the {where_} then, all \
-             stored {:.1} s later; {memory}",
-            took.as_secs_f64()
-        );
-        lab.finish(place, fault, &injected);
+        injected += &seen;
     }
+    lab.finish(20, "Broker away, then the database", &injected);
 }
 
+/// What it did: how many results waited at its end, and how long they then took to arrive.
 type Fault = fn(&mut FaultLab, &mut Services) -> (f64, Duration);

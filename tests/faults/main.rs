@@ -20,6 +20,8 @@ mod support;
 mod wires;
 mod witness;
 
+mod clock;
 mod kills;
+mod machine;
 mod network;
 mod outages;

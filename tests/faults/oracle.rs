@@ -118,6 +118,15 @@ pub(crate) fn unstored(history: &History, before_ms: i64) -> usize {
     judge.verdict.lost.len()
 }
 
+/// The tokens of the requests that arrived before `before_ms` and have no row.
+pub(crate) fn without_row(history: &History, before_ms: i64) -> Vec<String> {
+    let stored: BTreeSet<&str> =
+        history.rows.iter().flat_map(|row| &row.captures).map(String::as_str).collect();
+    let requests = history.requests.iter().filter(|request| request.arrived_ms < before_ms);
+    let without = requests.filter(|request| !stored.contains(request.token.as_str()));
+    without.map(|request| request.token.clone()).collect()
+}
+
 impl<'a> Judge<'a> {
     fn new(history: &'a History) -> Self {
         let mut judge = Self {

@@ -18,6 +18,8 @@ pub struct Lab {
     pub database: TestDatabase,
     pub topic: String,
     pub env: BTreeMap<String, String>,
+    /// Of a program, the words before its own: what it is started by.
+    pub wrappers: BTreeMap<String, Vec<String>>,
 }
 
 impl Lab {
@@ -46,7 +48,7 @@ impl Lab {
         set("WEBMON_PRODUCER_LISTEN", "127.0.0.1:0");
         set("WEBMON_CONSUMER_LISTEN", "127.0.0.1:0");
         set("WEBMON_LOG_FORMAT", "json");
-        Self { dir, database, topic, env }
+        Self { dir, database, topic, env, wrappers: BTreeMap::new() }
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
@@ -83,7 +85,12 @@ impl Lab {
         args: &[&str],
         env: &BTreeMap<String, String>,
     ) -> Daemon {
-        let mut command = self.command(&binary(program), args);
+        let path = binary(program);
+        let mut words: Vec<&str> =
+            self.wrappers.get(program).into_iter().flatten().map(String::as_str).collect();
+        words.push(path.to_str().expect("a readable path"));
+        words.extend(args);
+        let mut command = self.command(Path::new(words[0]), &words[1..]);
         command.envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Daemon::spawn(program, command)

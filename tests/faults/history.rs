@@ -75,12 +75,19 @@ pub(crate) struct Life {
     /// When it had its sites.
     pub(crate) ready_ms: Option<i64>,
     pub(crate) ended: Option<Ending>,
+    /// When it was gone: a stop takes its time, in which checks go on.
+    pub(crate) gone_ms: Option<i64>,
 }
 
 impl Life {
     pub(crate) fn end_ms(&self) -> Option<i64> {
         let (Ending::Killed { from_ms } | Ending::Stopped { from_ms }) = self.ended?;
         Some(from_ms)
+    }
+
+    /// Whether it may have begun a check at that time.
+    pub(crate) fn may_check_at(&self, ms: i64) -> bool {
+        self.began_ms <= ms && self.gone_ms.is_none_or(|gone| ms <= gone)
     }
 
     pub(crate) fn killed_ms(&self) -> Option<i64> {

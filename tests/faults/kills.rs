@@ -120,6 +120,17 @@ impl Storm {
         }
     }
 
+    /// Kills a service, and after a second those who have something for it.
+    fn strike_holding(&mut self, service: Victim, holders: [Who; 2]) {
+        self.kill(service);
+        self.lab.let_run(Duration::from_secs(1));
+        self.strike(holders.map(Victim::Process).to_vec());
+        match service {
+            Victim::Broker => self.restart_broker(),
+            _ => self.services.restart_database(),
+        }
+    }
+
     /// The broker takes some seconds: meanwhile others die too.
     fn restart_broker(&mut self) {
         let Self { lab, services, tally } = self;
@@ -174,13 +185,13 @@ fn everybody_is_killed() {
     let mut lab = services.lab(plan);
     lab.start_all();
     let mut storm = Storm { lab, services, tally: Tally::default() };
-    // One of each kind, then all at once, whatever the dice say.
-    let (batches, of) = if is_full() { (6, 30) } else { (1, 3) };
-    for victim in [Victim::Database, Victim::Broker, Victim::Process(Who::Consumer(0))] {
-        storm.strike(vec![victim]);
-    }
+    // Whatever the dice say: who holds something for a dead service dies with it in hand, and all
+    // die at once.
+    storm.strike_holding(Victim::Database, [Who::Consumer(0), Who::Consumer(1)]);
+    storm.strike_holding(Victim::Broker, [Who::Producer(0), Who::Producer(1)]);
     let everybody = storm.everybody();
     storm.strike(everybody);
+    let (batches, of) = if is_full() { (6, 30) } else { (1, 3) };
     for _ in 0..batches {
         storm.rage(of);
         let took = storm.lab.wait_until_stored();

@@ -194,6 +194,7 @@ impl FaultLab {
                     began_ms: now_ms(),
                     ready_ms: None,
                     ended: None,
+                    gone_ms: None,
                 };
                 self.lives.insert(n, number);
                 self.history.lives.push(life);
@@ -230,15 +231,24 @@ impl FaultLab {
         daemon
     }
 
+    fn is_gone(&mut self, who: Who) {
+        if let Who::Producer(n) = who {
+            self.history.lives[self.lives[&n]].gone_ms = Some(now_ms());
+        }
+    }
+
     /// `kill -9`; its end by that signal is seen.
     pub(crate) fn kill9(&mut self, who: Who) {
         let daemon = self.end(who, |from_ms| Ending::Killed { from_ms });
         assert_eq!(daemon.kill().signal(), Some(9), "{who:?} was gone before the kill");
+        self.is_gone(who);
     }
 
     /// SIGTERM; it ends well within the cap.
     pub(crate) fn stop(&mut self, who: Who) -> Vec<String> {
-        self.end(who, |from_ms| Ending::Stopped { from_ms }).stop()
+        let log = self.end(who, |from_ms| Ending::Stopped { from_ms }).stop();
+        self.is_gone(who);
+        log
     }
 
     /// SIGSTOP or SIGCONT.

@@ -208,10 +208,7 @@ impl<'a> Judge<'a> {
     fn was_due(&self, site: usize, due_ms: i64) -> bool {
         let interval_ms = self.history.sites[site].interval_ms;
         lattice::is_due_time(due_ms, self.offset_ms(site), interval_ms)
-            && self.history.lives.iter().any(|life| {
-                life.began_ms <= due_ms
-                    && life.end_ms().is_none_or(|end| due_ms <= end + READING_MS)
-            })
+            && self.history.lives.iter().any(|life| life.may_check_at(due_ms))
     }
 
     fn read_without_token(&mut self, site: usize, row: &Row) {
@@ -295,11 +292,9 @@ impl<'a> Judge<'a> {
     /// Whether a row without a token can stand for a request all the same: it is of another
     /// producer, of a check that the stop cut off, or of one whose answer never got through.
     fn may_be_unasked(&self, life: &Life, due_ms: i64) -> bool {
-        let is_around = |other: &Life| {
-            other.began_ms <= due_ms && other.end_ms().is_none_or(|end| end >= due_ms)
-        };
-        let has_other = self.history.lives.iter().any(|o| o.name != life.name && is_around(o));
-        let is_cut_off = life.end_ms().is_some_and(|end| end - due_ms <= GRACE_MS);
+        let others = self.history.lives.iter().filter(|other| other.name != life.name);
+        let has_other = others.into_iter().any(|other| other.may_check_at(due_ms));
+        let is_cut_off = life.gone_ms.is_some_and(|gone| gone - due_ms <= GRACE_MS);
         has_other || is_cut_off || !self.history.tolerated.is_empty()
     }
 

@@ -20,6 +20,7 @@ fn life(producer: &str, number: u32, began_ms: i64) -> Life {
         began_ms,
         ready_ms: Some(began_ms + 10),
         ended: None,
+        gone_ms: None,
     }
 }
 
@@ -109,6 +110,7 @@ fn killed(dead_ms: i64) -> History {
     let mut history = empty();
     let mut first = life("p", 0, BEGIN_MS);
     first.ended = Some(Ending::Killed { from_ms: KILL_MS });
+    first.gone_ms = Some(KILL_MS + 1);
     history.lives = vec![first, life("p", 1, KILL_MS + dead_ms - 10)];
     checks(&mut history, "p/0", BEGIN_MS + 10, KILL_MS);
     checks(&mut history, "p/1", KILL_MS + dead_ms, END_MS);
@@ -120,6 +122,7 @@ fn taken_over(later_ms: i64) -> History {
     let mut history = empty();
     let mut dead = life("a", 0, BEGIN_MS);
     dead.ended = Some(Ending::Killed { from_ms: KILL_MS });
+    dead.gone_ms = Some(KILL_MS + 1);
     history.lives = vec![dead, life("b", 0, BEGIN_MS)];
     let mut all = empty();
     checks(&mut all, "a/0", BEGIN_MS + 10, KILL_MS);

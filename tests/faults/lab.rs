@@ -324,9 +324,10 @@ impl FaultLab {
             // A look costs something too, and should not be what keeps the machine busy.
             self.let_run(LOOK_PAUSE);
             let history = self.look()?;
-            match oracle::unstored(history, before_ms) {
-                0 => Ok(()),
-                missing => Err(format!("{missing} without a row")),
+            let missing = oracle::unstored(history, before_ms);
+            match missing.as_slice() {
+                [] => Ok(()),
+                [first, ..] => Err(format!("{} have none: {first}", missing.len())),
             }
         });
         now().mono.saturating_sub(begin)

@@ -110,12 +110,12 @@ pub(crate) fn judge(history: &History) -> Verdict {
     judge.verdict
 }
 
-/// How many requests that arrived before `before_ms` have no row yet and can still get one.
-pub(crate) fn unstored(history: &History, before_ms: i64) -> usize {
+/// The requests that arrived before `before_ms` and have no row yet, but should.
+pub(crate) fn unstored(history: &History, before_ms: i64) -> Vec<String> {
     let mut judge = Judge::new(history);
     judge.read_rows();
     judge.find_requests(before_ms);
-    judge.verdict.lost.len()
+    judge.verdict.lost
 }
 
 /// The tokens of the requests that arrived before `before_ms` and have no row.

@@ -163,7 +163,7 @@ fn a_calm_history_is_clean() {
     let verdict = assert_clean(&calm());
     assert_eq!(verdict.due, 4 * 20 - 2, "{verdict:?}");
     assert_eq!((verdict.cut, verdict.uncovered, verdict.overlaps), (0, 0, 0));
-    assert_eq!(unstored(&calm(), i64::MAX), 0);
+    assert!(unstored(&calm(), i64::MAX).is_empty());
 }
 
 #[test]
@@ -171,8 +171,8 @@ fn a_lost_row_is_found() {
     let mut history = calm();
     let lost = history.rows.remove(17);
     assert_faults(&history, &["no row of Request", "no row of site 0"]);
-    assert_eq!(unstored(&history, i64::MAX), 1);
-    assert_eq!(unstored(&history, lost.due_ms), 0, "it came later");
+    assert_eq!(unstored(&history, i64::MAX).len(), 1);
+    assert!(unstored(&history, lost.due_ms).is_empty(), "it came later");
     // Also when nobody was ever asked.
     history.requests.remove(17);
     assert_faults(&history, &["no row of site 0"]);

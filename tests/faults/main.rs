@@ -25,3 +25,5 @@ mod kills;
 mod machine;
 mod network;
 mod outages;
+mod rolling;
+mod services;

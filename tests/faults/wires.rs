@@ -54,7 +54,7 @@ impl Wires {
         let listeners = [("PRODUCER", &proxies[0]), ("CONSUMER", &proxies[1])]
             .map(|(name, p)| Listener::new(name, "PLAINTEXT").advertised(&p.address.to_string()));
         let broker = OwnBroker::start(&listeners, &[], &[]);
-        let database = Cluster::start(&[], &[], &[]);
+        let database = Cluster::start(&["max_connections = 40"], &[], &[]);
         let targets = [
             broker.address("PRODUCER"),
             broker.address("CONSUMER"),

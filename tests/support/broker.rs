@@ -358,6 +358,18 @@ impl OwnBroker {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and the broker's orderly end.
+    pub(crate) fn stop(&mut self) {
+        let pid = self.pid();
+        self.signal(Signal::TERM);
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        until("the broker has ended", || {
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+        });
+        self.kill();
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         // The keeper kills it, so that the pid is certainly the broker's.
@@ -369,7 +381,7 @@ impl OwnBroker {
         }
     }
 
-    /// Starts it again with its data, after [`OwnBroker::kill`].
+    /// Starts it again with its data, after [`OwnBroker::kill`] or [`OwnBroker::stop`].
     pub(crate) fn restart(&mut self) {
         assert!(self.keeper.is_none(), "kill it first");
         self.launch();

@@ -43,10 +43,12 @@ pub(crate) struct Verdict {
     pub(crate) cut: u64,
     /// How long before the kill the oldest of them was answered, in ms.
     pub(crate) cut_oldest_ms: i64,
-    /// Due times at which no producer lived, or none yet for the sites of a dead one.
+    /// Due times at which no producer lived.
     pub(crate) uncovered: u64,
-    /// The longest time between two rows of a site in which that happened, in ms.
-    pub(crate) longest_gap_ms: i64,
+    /// Due times of a dead producer's sites that the others had not taken over yet.
+    pub(crate) orphaned: u64,
+    /// How long after the end of their producer the last of these was, in ms.
+    pub(crate) orphaned_ms: i64,
     /// Requests of a second producer for a due time that has its row.
     pub(crate) overlaps: u64,
     /// Rows whose failure the fault explains.
@@ -79,6 +81,8 @@ impl Verdict {
 enum Gap {
     Cut,
     Uncovered,
+    /// So long after the end of its producer, in ms.
+    Orphaned(i64),
     Excused,
     Lost,
 }
@@ -323,22 +327,15 @@ impl<'a> Judge<'a> {
         for site in 0..history.sites.len() {
             let interval_ms = history.sites[site].interval_ms;
             let mut due_ms = self.last_due(site, history.from_ms - 1) + interval_ms;
-            let mut last_row_ms = due_ms - interval_ms;
-            let mut has_gap = false;
             while due_ms <= history.until_ms {
                 self.verdict.due += 1;
-                if self.rows.contains_key(&(site, due_ms)) {
-                    if std::mem::take(&mut has_gap) {
-                        let gap_ms = due_ms - last_row_ms;
-                        self.verdict.longest_gap_ms = self.verdict.longest_gap_ms.max(gap_ms);
-                    }
-                    last_row_ms = due_ms;
-                } else {
+                if !self.rows.contains_key(&(site, due_ms)) {
                     match self.gap(site, due_ms) {
                         Gap::Cut => self.verdict.cut += 1,
-                        Gap::Uncovered => {
-                            self.verdict.uncovered += 1;
-                            has_gap = true;
+                        Gap::Uncovered => self.verdict.uncovered += 1,
+                        Gap::Orphaned(ms) => {
+                            self.verdict.orphaned += 1;
+                            self.verdict.orphaned_ms = self.verdict.orphaned_ms.max(ms);
                         }
                         Gap::Excused => self.verdict.excused += 1,
                         Gap::Lost => self.verdict.lost.push(format!(
@@ -374,14 +371,15 @@ impl<'a> Judge<'a> {
         if !history.lives.iter().any(|life| life.is_certain_at(due_ms)) {
             return Gap::Uncovered;
         }
-        match history.lives.iter().any(|life| self.is_taken_over(life, site, due_ms)) {
-            true => Gap::Uncovered,
-            false => Gap::Lost,
+        let left_by = history.lives.iter().filter(|life| self.is_orphaned(life, site, due_ms));
+        match left_by.filter_map(Life::end_ms).max() {
+            Some(end_ms) => Gap::Orphaned(due_ms - end_ms),
+            None => Gap::Lost,
         }
     }
 
     /// Whether the site may have been that life's, and nobody's yet after it.
-    fn is_taken_over(&self, life: &Life, site: usize, due_ms: i64) -> bool {
+    fn is_orphaned(&self, life: &Life, site: usize, due_ms: i64) -> bool {
         let (from_ms, mut until_ms) = match life.ended {
             None => return false,
             Some(Ending::Stopped { from_ms }) => (from_ms - START_LATE_MS, from_ms + HANDOVER_MS),

@@ -27,12 +27,12 @@ impl Line<'_> {
             0 => "0".to_owned(),
             cut => format!("{cut} ({} ms)", v.cut_oldest_ms),
         };
-        let uncovered = match v.uncovered {
+        let orphaned = match v.orphaned {
             0 => "0".to_owned(),
-            some => format!("{some} ({:.0} s)", v.longest_gap_ms as f64 / 1000.0),
+            some => format!("{some} ({:.1} s)", v.orphaned_ms as f64 / 1000.0),
         };
         format!(
-            "| {} | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {:.1} s |",
+            "| {} | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {} | {:.1} s |",
             self.fault,
             self.injected,
             v.due,
@@ -44,7 +44,8 @@ impl Line<'_> {
             v.twice.len(),
             v.invented.len() + v.wrong.len(),
             cut,
-            uncovered,
+            v.uncovered,
+            orphaned,
             self.recovery.as_secs_f64(),
         )
     }

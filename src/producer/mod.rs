@@ -41,6 +41,10 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// leaving the group.
 const CLOSING: Duration = Duration::from_secs(10);
 
+/// How long a producer that leaves the group goes on with its sites: the others notice within a
+/// heartbeat (1 s), join again, and look at the site list once a second. What both check meanwhile
+/// is one row.
+const HANDOVER: Duration = Duration::from_secs(4);
 /// Time for the site list's thread, which looks every second.
 const LISTING: Duration = Duration::from_secs(2);
 
@@ -78,8 +82,11 @@ pub struct Sharing {
 #[derive(Debug)]
 pub struct Producer {
     stop: Stop,
+    /// Ends the checks, after the sites were handed over.
+    handed_over: Stop,
     /// Ends the publisher and the spool, after the workers.
     drained: Stop,
+    ownership: Ownership,
     listing: Threads,
     checking: Threads,
     sharing: Threads,
@@ -131,7 +138,7 @@ impl Producer {
         for part in [delivery.part(), "database"] {
             health().expect(part);
         }
-        let drained = Stop::new();
+        let (handed_over, drained) = (Stop::new(), Stop::new());
         let mut listing = Threads::new(stop.clone());
         let mut checking = Threads::new(stop.clone());
         let mut sharing = Threads::new(stop.clone());
@@ -140,7 +147,7 @@ impl Producer {
 
         let spool = Spool::open(options.spool, &mut keeping).map_err(ProducerError::Spool)?;
         let region = options.probe.region.clone();
-        let parts = ProbeParts { stop: stop.clone(), ..ProbeParts::default() };
+        let parts = ProbeParts { stop: handed_over.clone(), ..ProbeParts::default() };
         let prober = Prober::with_parts(options.probe, parts).map_err(ProducerError::Probe)?;
         let recorder = Recorder::new(spool.clone());
         let work: Arc<dyn Work> = Arc::new(Live { prober, recorder: recorder.clone() });
@@ -158,25 +165,28 @@ impl Producer {
             slow: options.slow_threads,
             per_address: options.per_address,
         };
-        let (lanes, running) = Lanes::start(wanted, &work, &slow_sites, stop, &mut checking)
-            .map_err(ProducerError::Thread)?;
-        let changes =
-            dispatcher::start(lanes, recorder.clone(), slow_sites.clone(), stop, &mut checking)
+        let (lanes, running) =
+            Lanes::start(wanted, &work, &slow_sites, &handed_over, &mut checking)
                 .map_err(ProducerError::Thread)?;
+        let (results, slow) = (recorder.clone(), slow_sites.clone());
+        let changes = dispatcher::start(lanes, results, slow, &handed_over, &mut checking)
+            .map_err(ProducerError::Thread)?;
         let sites = sites::Sites::new(
             store,
             spool.clone(),
-            ownership,
+            ownership.clone(),
             options.defaults,
             options.websites,
             region,
             changes,
         );
-        let their_stop = stop.clone();
+        let their_stop = handed_over.clone();
         listing.spawn("sites", move || sites.run(&their_stop)).map_err(ProducerError::Thread)?;
         Ok(Self {
             stop: stop.clone(),
+            handed_over,
             drained,
+            ownership,
             listing,
             checking,
             sharing,
@@ -191,14 +201,20 @@ impl Producer {
 
     /// Waits for the stop, then stops in order:
     ///
-    /// 1. no more due times, and the group is left, so that other producers take over at once:
-    ///    the dispatcher and the member end with the stop itself;
-    /// 2. running checks get [`GRACE`]; what waits for a worker is recorded as missed, and so is
+    /// 1. the group is left, so that other producers take over; if there are any, this one goes
+    ///    on with its sites for [`HANDOVER`], so that no due time falls between two;
+    /// 2. no more due times; running checks get [`GRACE`]; what waits for a worker is recorded as missed, and so is
     ///    what is still running then; the list of slow sites is put into the spool;
     /// 3. the spool commits what it holds;
     /// 4. the publisher delivers what the bus takes now; the rest stays in the spool.
     pub fn run_until_stopped(self) {
         self.stop.wait_forever();
+        if self.ownership.is_shared() {
+            log::info!(seconds = HANDOVER.as_secs(); "handing the sites over");
+            // Nothing asks for it but the next line.
+            let _ = self.handed_over.wait(HANDOVER);
+        }
+        self.handed_over.request();
         let late = self.checking.join(GRACE);
         if !late.is_empty() {
             let checks = self.running.abandon(&self.recorder);

@@ -84,6 +84,16 @@ impl Ownership {
         contains(&share.now, website_id) || share.before.iter().any(was_ours)
     }
 
+    /// Whether other producers have a share beside this one's.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let share = self.lock();
+        share
+            .now
+            .as_ref()
+            .is_some_and(|(count, ours)| !ours.is_empty() && ours.len() < *count as usize)
+    }
+
     fn set(&self, count: i32, ours: BTreeSet<i32>, time: Duration) {
         let mut share = self.lock();
         let before = share.now.replace((count, ours));
@@ -160,12 +170,14 @@ mod tests {
     fn shares_leave_no_site_out_and_none_twice() {
         let (one, other) = (Ownership::all(), Ownership::all());
         assert!(one.owns(1) && other.owns(1), "before the group has spoken all are owned");
+        assert!(!one.is_shared(), "nor is anybody there to hand them over to");
         one.set(8, (0..3).collect(), Duration::ZERO);
         other.set(8, (3..8).collect(), Duration::ZERO);
         assert!(one.owns(1) && other.owns(1), "nothing is let go before others have it");
         one.set(8, (0..2).collect(), Duration::ZERO);
         one.set(8, (0..3).collect(), Duration::ZERO);
         assert!(one.owns(1), "also not by a second change");
+        assert!(one.is_shared() && other.is_shared());
         let version = one.version();
         one.lock().release(RELEASE_AFTER);
         other.lock().release(RELEASE_AFTER);

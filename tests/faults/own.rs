@@ -18,8 +18,12 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn start() -> Self {
-        let broker = OwnBroker::start(&[], &[], &[]);
-        let database = Cluster::start(&[], &[], &[]);
+        // Both take some seconds.
+        let (broker, database) = std::thread::scope(|scope| {
+            let broker = scope.spawn(|| OwnBroker::start(&[], &[], &[]));
+            let database = Cluster::start(&[], &[], &[]);
+            (broker.join().expect("the broker starts"), database)
+        });
         Self { broker, database, broker_gone_ms: None, database_is_gone: false }
     }
 

@@ -32,7 +32,7 @@ impl Line<'_> {
             some => format!("{some} ({:.1} s)", v.orphaned_ms as f64 / 1000.0),
         };
         format!(
-            "| {} | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {} | {:.1} s |",
+            "| {} | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} s |",
             self.fault,
             self.injected,
             v.due,
@@ -41,6 +41,7 @@ impl Line<'_> {
             of("missed"),
             v.requests,
             v.lost.len(),
+            v.excused,
             v.twice.len(),
             v.invented.len() + v.wrong.len(),
             cut,
@@ -54,12 +55,10 @@ impl Line<'_> {
     pub(crate) fn write(&self) {
         let v = self.verdict;
         println!(
-            "{} [checked twice, stored once: {}; failures that the fault explains: {}; due times \
-             excused: {}; rejected: {}]",
+            "{} [checked twice, stored once: {}; failures that the fault explains: {}; rejected: {}]",
             self.row(),
             v.overlaps,
             v.troubled,
-            v.excused,
             v.rejected.as_deref().unwrap_or("as expected"),
         );
         let Some(path) = std::env::var_os("WEBMON_TEST_FAULTS_REPORT") else { return };

@@ -21,8 +21,10 @@ enum Fault {
     Reset,
     Slicing,
     DataLimit,
+    Corruption,
 }
 
+/// Those that leave the bytes as they are.
 const ALL: [Fault; 7] = [
     Fault::Down,
     Fault::Latency,
@@ -43,6 +45,7 @@ impl Fault {
             Self::Reset => "reset of whoever has something to say",
             Self::Slicing => "slices of 5 bytes",
             Self::DataLimit => "connections closed after 1,500 bytes",
+            Self::Corruption => "a flipped bit every 2 kB, with TLS",
         }
     }
 
@@ -60,6 +63,7 @@ impl Fault {
             Self::Reset => Conditions { reset: true, ..none },
             Self::Slicing => Conditions { slice: Some(5), ..none },
             Self::DataLimit => Conditions { limit: Some(1500), ..none },
+            Self::Corruption => Conditions { corrupt_every: Some(2000), ..none },
         };
         proxy.set_both(&conditions);
     }
@@ -79,6 +83,7 @@ impl Fault {
             Self::Reset => Count::Reset,
             Self::Slicing => Count::Sliced,
             Self::DataLimit => Count::Limited,
+            Self::Corruption => Count::Corrupted,
         })
     }
 
@@ -91,6 +96,7 @@ impl Fault {
             Self::Reset => "connections reset",
             Self::Slicing => "small writes",
             Self::DataLimit => "connections closed",
+            Self::Corruption => "bits flipped",
         }
     }
 }
@@ -144,4 +150,23 @@ fn a_bad_network_costs_nothing() {
         inject(&wires, &mut lab, path, fault);
     }
     lab.finish(100, "Network: six faults on the four paths", "each was met");
+}
+
+/// With TLS a changed byte is a broken connection, and nothing else. Without it nobody can tell:
+/// Kafka's checksum covers records, not their offsets, and PostgreSQL's protocol has none.
+#[test]
+fn changed_bytes_are_noticed_and_cost_nothing_with_tls() {
+    let wires = Wires::encrypted();
+    let mut lab = wires.lab(Plan::new("corruption"));
+    lab.start_all();
+    let met: Vec<String> = PATHS
+        .into_iter()
+        .map(|path| {
+            wires.proxy(path).set_seed(random::seed());
+            let met = inject(&wires, &mut lab, path, Fault::Corruption);
+            format!("{} {met}", path.name())
+        })
+        .collect();
+    let injected = format!("on each path; {}: {}", Fault::Corruption.unit(), met.join(", "));
+    lab.finish(110, &format!("Network: {}", Fault::Corruption.words()), &injected);
 }

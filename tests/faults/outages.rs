@@ -10,9 +10,10 @@ use crate::lab::{FaultLab, Plan, Who};
 use crate::own::Services;
 use crate::random::is_full;
 
-/// What a daemon may hold more than before, in KiB, however much waits: the spool's cache and the
-/// largest batch, in a build without optimisation.
-const GROWTH_MAX_KIB: u64 = 64 * 1024;
+/// The most a producer of 1000 sites and a consumer of 4 threads ever hold, in MB, however much
+/// waits. The producer: its sites and threads, a spool's cache and a batch; the consumer's bound is
+/// the sum of what its threads may have in hand.
+const BOUNDS_MB: [f64; 2] = [96.0, 128.0];
 const PRODUCER: Who = Who::Producer(0);
 const CONSUMER: Who = Who::Consumer(0);
 
@@ -64,17 +65,20 @@ impl Memory {
     }
 
     fn check(&self) {
-        for (before, most) in self.before.iter().zip(self.most) {
-            assert!(most - before <= GROWTH_MAX_KIB, "{self}");
+        for (most, bound) in self.most.iter().zip(BOUNDS_MB) {
+            assert!(in_mb(*most) <= bound, "{self}");
         }
     }
 }
 
+fn in_mb(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}
+
 impl std::fmt::Display for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mib = |kib: u64| kib as f64 / 1024.0;
         let [producer, consumer] =
-            [0, 1].map(|i| format!("{:.0} → {:.0} MiB", mib(self.before[i]), mib(self.most[i])));
+            [0, 1].map(|i| format!("{:.0} → {:.0} MB", in_mb(self.before[i]), in_mb(self.most[i])));
         write!(f, "memory before → most: producer {producer}, consumer {consumer}")
     }
 }

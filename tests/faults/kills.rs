@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::history::READY_MS;
 use crate::lab::{FaultLab, Plan, Who, now_ms};
 use crate::own::Services;
 use crate::random::is_full;
@@ -215,8 +216,7 @@ fn everybody_is_killed() {
 /// The other producer takes over while nobody restarts the dead one; then it is alone itself.
 #[test]
 fn a_producer_takes_over_and_is_killed_alone() {
-    let services = Services::start();
-    let mut lab = services.lab(Plan { producers: 2, ..Plan::new("alone") });
+    let mut lab = FaultLab::shared(Plan { producers: 2, ..Plan::new("alone") });
     lab.start_all();
     let (dead, alone) = (Who::Producer(0), Who::Producer(1));
     // Both have their shares, and have let go of what isn't in them.
@@ -244,14 +244,12 @@ fn a_producer_takes_over_and_is_killed_alone() {
     let verdict =
         lab.finish(11, "`kill -9` of one of two producers, then of the only one", &injected);
     assert!(verdict.orphaned > 0, "the dead one's sites were met in between: {verdict:?}");
-    drop(services);
 }
 
 /// Not a fault, but the same question: nothing may be cut off by an orderly stop.
 #[test]
 fn everybody_is_stopped_under_load() {
-    let services = Services::start();
-    let mut lab = services.lab(Plan { producers: 2, consumers: 2, ..Plan::new("sigterm") });
+    let mut lab = FaultLab::shared(Plan { producers: 2, consumers: 2, ..Plan::new("sigterm") });
     lab.start_all();
     let rounds = if is_full() { 10 } else { 1 };
     let mut stops = 0;
@@ -262,10 +260,14 @@ fn everybody_is_stopped_under_load() {
             lab.stop(who);
             stops += 1;
             lab.start(who);
+            if let Who::Producer(_) = who {
+                // Nobody stops the second before the first is back.
+                lab.wait_until_ready(who);
+                lab.let_run(Duration::from_millis(READY_MS.unsigned_abs()));
+            }
         }
     }
     let injected = format!("{stops} times, exit code 0 each time");
     let verdict = lab.finish(12, "SIGTERM under load, and a new start", &injected);
     assert_eq!(verdict.cut, 0, "a stop cuts nothing off: {verdict:?}");
-    drop(services);
 }

@@ -13,7 +13,7 @@ use crate::oracle::{self, Verdict};
 use crate::random::Random;
 use crate::report::Line;
 use crate::support::daemon::{Daemon, Lab};
-use crate::support::services::TestDatabase;
+use crate::support::services::{TestDatabase, kafka_servers};
 use crate::support::{eventually, eventually_within};
 use crate::witness::{PATTERN, Witness, page_of};
 
@@ -124,6 +124,11 @@ impl FaultLab {
             running: BTreeMap::new(),
             lives: BTreeMap::new(),
         }
+    }
+
+    /// The same at the services that all tests share: for faults of webmon's processes alone.
+    pub(crate) fn shared(plan: Plan) -> Self {
+        Self::new(plan, TestDatabase::create(plan.name), &kafka_servers().join(","))
     }
 
     /// Everybody of the plan.

@@ -2,13 +2,12 @@
 
 use crate::lab::{FaultLab, Plan, Who};
 use crate::random::is_full;
-use crate::support::services::{TestDatabase, kafka_servers};
 
 /// Two producers and two consumers are stopped and started in turn, under load.
 #[test]
 fn a_rolling_restart_costs_nothing() {
     let plan = Plan { producers: 2, consumers: 2, ..Plan::new("rolling") };
-    let mut lab = FaultLab::new(plan, TestDatabase::create(plan.name), &kafka_servers().join(","));
+    let mut lab = FaultLab::shared(plan);
     lab.start_all();
     let rounds = if is_full() { 5 } else { 1 };
     let mut restarts = 0;

@@ -30,6 +30,10 @@ pub const EARLIEST: i64 = -2;
 /// Longest wait of a broker for new records, well below the connection's read timeout.
 const MAX_WAIT: Duration = Duration::from_secs(3);
 
+/// A batch that can't be read is fetched this often before it is handed on as it is: what was
+/// damaged on the way is whole the next time, what is damaged on the broker's disk is not.
+const UNREADABLE_FETCHES: u32 = 4;
+
 /// One record of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedRecord {
@@ -65,6 +69,8 @@ pub struct Fetcher {
     topic: String,
     /// What was wrong with each leader when last asked: logged when it changes.
     failing: BTreeMap<String, KafkaError>,
+    /// Of partitions with a batch that could not be read: from where, and how often.
+    unreadable: BTreeMap<i32, (i64, u32)>,
 }
 
 impl Fetcher {
@@ -72,7 +78,8 @@ impl Fetcher {
     #[must_use]
     pub fn new(options: KafkaOptions, topic: &str) -> Self {
         let cluster = Cluster::new(Arc::new(options), DATA_TIMEOUT);
-        Self { cluster, topic: topic.to_owned(), failing: BTreeMap::new() }
+        let (failing, unreadable) = Default::default();
+        Self { cluster, topic: topic.to_owned(), failing, unreadable }
     }
 
     /// Fetches from `wanted`, each a partition and the offset to begin at ([`EARLIEST`] for its
@@ -209,6 +216,13 @@ impl Fetcher {
         if data.error_code == 0 {
             let Decoded { records, next_offset, unreadable } =
                 records::decode(data.records.unwrap_or_default(), wanted);
+            if let Some(cause) = unreadable.first()
+                && self.is_fetched_again(partition, wanted)
+            {
+                let cause = format!("partition {partition}: {cause}");
+                return Err(KafkaError::Protocol { operation: "fetch", cause });
+            }
+            self.unreadable.remove(&partition);
             for cause in unreadable {
                 log::error!(topic = self.topic.as_str(), partition, cause = cause.as_str();
                     "unreadable batch handed on as it is");
@@ -237,6 +251,16 @@ impl Fetcher {
                 Err(KafkaError::Refused { operation: "fetch", code: data.error_code })
             }
         }
+    }
+
+    /// Whether what came from `wanted` on and can't be read is worth another fetch.
+    fn is_fetched_again(&mut self, partition: i32, wanted: i64) -> bool {
+        let (offset, fetches) = self.unreadable.entry(partition).or_insert((wanted, 0));
+        if *offset != wanted {
+            (*offset, *fetches) = (wanted, 0);
+        }
+        *fetches += 1;
+        *fetches < UNREADABLE_FETCHES
     }
 
     /// The wanted offset is not there: retention deleted it, or the partition was made anew.
@@ -284,4 +308,48 @@ fn known_offsets(wanted: &[(i32, i64)]) -> (Vec<(i32, i64)>, Vec<i32>) {
     let (known, unknown): (Vec<_>, Vec<_>) =
         wanted.iter().copied().partition(|(_, offset)| *offset >= 0);
     (known, unknown.into_iter().map(|(partition, _)| partition).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Compression;
+
+    fn fetcher() -> Fetcher {
+        let options = KafkaOptions {
+            servers: Vec::new(),
+            client_id: "test".to_owned(),
+            tls: None,
+            sasl: None,
+            compression: Compression::None,
+        };
+        Fetcher::new(options, "topic")
+    }
+
+    /// A batch of the right length whose checksum is wrong.
+    fn damaged() -> PartitionData {
+        let mut batch = vec![0; 61];
+        batch[11] = 49;
+        batch[16] = 2;
+        PartitionData::default().with_partition_index(3).with_records(Some(batch.into()))
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_fetched_again_before_it_is_handed_on() {
+        let mut fetcher = fetcher();
+        for _ in 1..UNREADABLE_FETCHES {
+            let error = fetcher.read_partition(damaged(), 0).unwrap_err();
+            assert!(error.to_string().contains("redundancy check"), "{error}");
+        }
+        let fetched = fetcher.read_partition(damaged(), 0).unwrap();
+        assert_eq!((fetched.records.len(), fetched.next_offset), (1, 1));
+        // The next one has all its tries.
+        assert!(fetcher.read_partition(damaged(), 0).is_err());
+        let whole = PartitionData::default().with_partition_index(3);
+        assert!(fetcher.read_partition(whole, 0).is_ok());
+        for _ in 1..UNREADABLE_FETCHES {
+            assert!(fetcher.read_partition(damaged(), 0).is_err());
+        }
+        assert!(fetcher.read_partition(damaged(), 7).is_err(), "from elsewhere");
+    }
 }

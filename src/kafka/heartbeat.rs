@@ -80,6 +80,8 @@ impl Heartbeat {
     /// One heartbeat; how long until the next.
     fn beat(&mut self, generation: Generation, interval: Duration) -> Duration {
         let kind = match self.send(&generation) {
+            // Whoever committed has stopped working by now: without a new assignment for ever.
+            Ok(()) if self.shared.lock().refused.as_ref() == Some(&generation) => EventKind::Stale,
             Ok(()) => {
                 self.note(None);
                 return interval;

@@ -223,7 +223,7 @@ fn a_producer_takes_over_and_is_killed_alone() {
     let shares = "share of the sites changed";
     lab.daemon(dead).wait_for_log(shares);
     lab.daemon(alone).wait_for_log(shares);
-    lab.let_run(Duration::from_secs(u64::from(3 * lab.plan.interval) + 6));
+    lab.let_run(Duration::from_secs(u64::from(3 * lab.plan.interval + 2 * lab.plan.session)));
     lab.kill9(dead);
     let killed_ms = now_ms();
     // Past the bound, so that every site is seen to be checked again.
@@ -270,4 +270,26 @@ fn everybody_is_stopped_under_load() {
     let injected = format!("{stops} times, exit code 0 each time");
     let verdict = lab.finish(12, "SIGTERM under load, and a new start", &injected);
     assert_eq!(verdict.cut, 0, "a stop cuts nothing off: {verdict:?}");
+}
+
+/// One that is killed while the group waits for another dead one: the broker deals it a share.
+#[test]
+fn a_producer_is_killed_while_it_joins() {
+    let mut lab = FaultLab::shared(Plan { producers: 2, ..Plan::new("joining") });
+    lab.start_all();
+    let (other, dying) = (Who::Producer(0), Who::Producer(1));
+    for who in [other, dying] {
+        lab.daemon(who).wait_for_log("share of the sites changed");
+    }
+    lab.kill9(dying);
+    lab.start(dying);
+    lab.wait_until_ready(dying);
+    // It has asked to join by then, and waits for the first one's session to end.
+    lab.let_run(SHORT);
+    lab.kill9(dying);
+    lab.start(dying);
+    lab.wait_until_ready(dying);
+    lab.let_run(Duration::from_secs(u64::from(4 * lab.plan.session)));
+    let injected = "twice, the second time while its group waited for the first";
+    lab.finish(13, "`kill -9` of a producer that joins its group", injected);
 }

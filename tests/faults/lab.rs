@@ -236,6 +236,12 @@ impl FaultLab {
         daemon
     }
 
+    /// What it said, beside its spool: for whoever looks into a failure.
+    fn keep_log(&self, who: Who, log: &[String]) {
+        let name = format!("{}-until-{}.log", who.name(), now_ms());
+        let _ = std::fs::write(self.lab.dir.path().join(name), log.join("\n"));
+    }
+
     fn is_gone(&mut self, who: Who) {
         if let Who::Producer(n) = who {
             self.history.lives[self.lives[&n]].gone_ms = Some(now_ms());
@@ -245,6 +251,7 @@ impl FaultLab {
     /// `kill -9`; its end by that signal is seen.
     pub(crate) fn kill9(&mut self, who: Who) {
         let daemon = self.end(who, |from_ms| Ending::Killed { from_ms });
+        self.keep_log(who, &daemon.log());
         assert_eq!(daemon.kill().signal(), Some(9), "{who:?} was gone before the kill");
         self.is_gone(who);
     }
@@ -253,6 +260,7 @@ impl FaultLab {
     pub(crate) fn stop(&mut self, who: Who) -> Vec<String> {
         let log = self.end(who, |from_ms| Ending::Stopped { from_ms }).stop();
         self.is_gone(who);
+        self.keep_log(who, &log);
         log
     }
 

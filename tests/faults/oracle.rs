@@ -21,7 +21,8 @@ const START_LATE_MS: i64 = 2000;
 /// How long the others need to take over from a producer that leaves its group, in ms: a heartbeat
 /// of 1 s, the new deal, and a look at the new share of 1 s.
 const HANDOVER_MS: i64 = 5000;
-/// Released shares are kept for so long, in ms; until then who checks a site may change.
+/// Shares that were taken away are kept for the session timeout and so long, in ms; until then who
+/// checks a site may change.
 const RELEASE_MS: i64 = 5000;
 /// How long a stop waits for checks under way, in ms, with a second more.
 const GRACE_MS: i64 = 11_000;
@@ -407,7 +408,7 @@ impl<'a> Judge<'a> {
     /// While nothing else changes, the sites of a producer are those it asked last.
     fn may_own(&self, life: &Life, site: usize, end_ms: i64) -> bool {
         let since_ms = end_ms
-            - self.history.session_ms
+            - 2 * self.history.session_ms
             - RELEASE_MS
             - 2 * self.history.sites[site].interval_ms;
         let is_recent = |ms: &i64| (since_ms..end_ms).contains(ms);

@@ -73,7 +73,15 @@ fn frame(history: &History, steps: &[Step], offset_ms: i64) -> History {
         };
         assert_eq!(row.id, id_at(row.due_ms), "its id");
         row.due_ms -= offset_ms;
-        row.started_ms = row.started_ms.map(|ms| ms - offset_ms);
+        // Handed out before a step and begun after it: the start is of the next frame.
+        let of_start = |ms: i64| {
+            let near = |step: &&Step| (ms - step.0 - row.due_ms).abs() < HOUR_MS / 8;
+            let found = steps.iter().find(near).expect("a time of one of the frames").0;
+            let is_at_a_step = spans.iter().any(|(_, to)| (to - row.due_ms).abs() < NOTICE_MS);
+            assert!(found == offset_ms || is_at_a_step, "{row:?} {steps:?}");
+            ms - found
+        };
+        row.started_ms = row.started_ms.map(of_start);
         row.id = id_at(row.due_ms);
     }
     let interval_ms = history.sites[0].interval_ms;

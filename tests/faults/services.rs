@@ -235,7 +235,8 @@ fn a_failover_to_a_server_that_is_still_read_only_costs_nothing() {
     lab.finish(310, "Failover to a server that is read-only at first", &injected);
 }
 
-/// Three brokers: the leader of a partition is killed, later the coordinator of the groups.
+/// Three brokers: the leader of a partition is killed, later the coordinator of the group, which
+/// leads partitions as well.
 #[test]
 fn of_three_brokers_leader_and_coordinator_are_killed() {
     let mut brokers = BrokerCluster::start(|_| Vec::new());
@@ -248,32 +249,23 @@ fn of_three_brokers_leader_and_coordinator_are_killed() {
     let group = lab.lab.env["WEBMON_KAFKA_CONSUMER_GROUP"].clone();
     brokers.wait_until_in_sync(&topic);
     let mut kills = Vec::new();
-    // The short run has one of each.
-    for _ in 0..if is_full() { 2 } else { 1 } {
-        let led = brokers.leader(&topic, 0).expect("a leader");
-        let coordinating = brokers.coordinator(&group).expect("a coordinator");
-        for (what, id) in [("leader", led), ("coordinator", coordinating)] {
-            // The first kill may have moved it.
-            let id = match what {
-                "coordinator" => brokers.coordinator(&group).unwrap_or(id),
-                _ => id,
-            };
-            brokers.broker_mut(id).kill();
-            eventually(&format!("another {what}"), || {
-                let now = match what {
-                    "leader" => brokers.leader(&topic, 0),
-                    _ => brokers.coordinator(&group),
-                };
-                match now {
-                    Some(now) if now != id && IDS.contains(&now) => Ok(()),
-                    other => Err(other),
-                }
-            });
-            lab.wait_until_stored();
-            brokers.broker_mut(id).restart();
-            brokers.wait_until_in_sync(&topic);
-            kills.push(format!("{what} {id}"));
-        }
+    for what in if is_full() { &["leader", "coordinator"][..] } else { &["coordinator"] } {
+        let now = |brokers: &BrokerCluster| match *what {
+            "leader" => brokers.leader(&topic, 0),
+            _ => brokers.coordinator(&group),
+        };
+        let id = now(&brokers).expect("there is one");
+        let leads = (0..8).filter(|n| brokers.leader(&topic, *n) == Some(id)).count();
+        assert!(leads > 0, "each broker leads some partition");
+        brokers.broker_mut(id).kill();
+        eventually(&format!("another {what}"), || match now(&brokers) {
+            Some(now) if now != id && IDS.contains(&now) => Ok(()),
+            other => Err(other),
+        });
+        lab.wait_until_stored();
+        brokers.broker_mut(id).restart();
+        brokers.wait_until_in_sync(&topic);
+        kills.push(format!("{what} (broker {id}, which led {leads} of 8 partitions)"));
     }
     let injected =
         format!("{} times, another took over each time: {}", kills.len(), kills.join(", "));

@@ -1,6 +1,6 @@
 # `make` alone lists what there is. The work is done by scripts that run without make too.
 .DEFAULT_GOAL := help
-.PHONY: help run up down logs purge build image test fuzz bench services
+.PHONY: help run up down logs purge build image test fuzz faults bench services
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: ## format, lints, docs, licences and all tests, against real services
 
 fuzz: ## random answers, messages and configurations for FUZZ_FOR seconds each (60)
 	WEBMON_TEST_FUZZ_SECONDS=$${FUZZ_FOR:-60} cargo test --locked --test fuzz -- --nocapture
+
+faults: ## kills, outages, bad networks and the like at length; writes docs/faults.md (some 40 min)
+	@scripts/faults
 
 bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk; 10 to 20 min)
 	@scripts/bench

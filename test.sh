@@ -27,7 +27,7 @@ say "format (cargo fmt)"
 cargo fmt --check
 if command -v shellcheck >/dev/null; then
   say "shell scripts (shellcheck)"
-  shellcheck -x scripts/services scripts/run scripts/bench scripts/lib.sh test.sh build.sh .ci/run
+  shellcheck -x scripts/services scripts/run scripts/bench scripts/faults scripts/lib.sh test.sh build.sh .ci/run
 else say "shell scripts: skipped, no shellcheck here"; fi
 say "lints (cargo clippy)"
 cargo clippy --all-targets --locked -- -D warnings

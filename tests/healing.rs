@@ -23,8 +23,8 @@ fn metric(daemon: &Daemon, name: &str) -> f64 {
 
 /// A lab whose database and broker are both behind proxies that are down.
 fn cut_off(lab: &mut Lab) -> (Proxy, Proxy) {
-    let database = Proxy::down(format!("{}:{}", lab.database.host, lab.database.port));
-    let broker = Proxy::down(kafka_servers()[0].clone());
+    let database = Proxy::down(&format!("{}:{}", lab.database.host, lab.database.port));
+    let broker = Proxy::down(&kafka_servers()[0]);
     lab.set("WEBMON_DATABASE_HOST", "127.0.0.1")
         .set("WEBMON_DATABASE_PORT", &database.address.port().to_string())
         .set("WEBMON_KAFKA_SERVERS", &broker.address.to_string());
@@ -109,7 +109,7 @@ fn a_database_that_goes_away_in_between_costs_nothing() {
     let web = Web::start(|_| (200, "ok".to_owned()));
     let mut lab = Lab::new("gap");
     lab.config(&sites(&web, 50));
-    let database = Proxy::down(format!("{}:{}", lab.database.host, lab.database.port));
+    let database = Proxy::down(&format!("{}:{}", lab.database.host, lab.database.port));
     database.set_up();
     let producer = lab.start("producer", &[]);
     lab.set("WEBMON_DATABASE_HOST", "127.0.0.1")
@@ -141,7 +141,7 @@ fn a_killed_producer_goes_on_from_its_spool() {
     let mut lab = Lab::new("killed");
     lab.config(&sites(&web, 100));
     // Only the broker is away: results pile up in the spool.
-    let broker = Proxy::down(kafka_servers()[0].clone());
+    let broker = Proxy::down(&kafka_servers()[0]);
     lab.set("WEBMON_KAFKA_SERVERS", &broker.address.to_string());
     let producer = lab.start("producer", &[]);
     eventually("the spool holds results", || match metric(&producer, "webmon_spool_records") {

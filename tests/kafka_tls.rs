@@ -89,10 +89,7 @@ impl Secured {
     fn start() -> Self {
         let dir = new_dir();
         let certificates = Certificates::new(dir.path());
-        let listeners = [
-            Listener { name: "MTLS", protocol: "SSL" },
-            Listener { name: "SASLSSL", protocol: "SASL_SSL" },
-        ];
+        let listeners = [Listener::new("MTLS", "SSL"), Listener::new("SASLSSL", "SASL_SSL")];
         let login = "org.apache.kafka.common.security";
         let scram = format!("{login}.scram.ScramLoginModule required;");
         let properties = [

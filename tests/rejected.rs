@@ -175,7 +175,7 @@ fn what_is_not_there_is_told_by_the_exit_code() {
         run(&lab, wrong, 2);
     }
     assert_eq!(json(&lab, &["replay", "--all"], 0)["stored"], 0);
-    lab.set("WEBMON_DATABASE_PORT", &support::cluster::free_port().to_string());
+    lab.set("WEBMON_DATABASE_PORT", &support::ports::free_port().to_string());
     for args in [
         &["list"][..],
         &["show", "webmon/0/7"],

@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
 use super::connection::{GROUP_TIMEOUT, text};
 use super::coordinator::Coordinator;
 use super::errors::{Verdict, verdict};
+use super::member::Shared;
 use super::{Generation, GroupOptions, KafkaError, KafkaOptions};
 
 /// Why offsets were not committed.
@@ -42,11 +43,18 @@ impl std::error::Error for CommitError {}
 #[derive(Debug)]
 pub struct Committer {
     coordinator: Coordinator,
+    /// Where the membership hears of a refusal.
+    member: Option<Arc<Shared>>,
 }
 
 impl Committer {
     pub(super) fn new(options: Arc<KafkaOptions>, group: Arc<GroupOptions>) -> Self {
-        Self { coordinator: Coordinator::new(options, group, GROUP_TIMEOUT) }
+        Self { coordinator: Coordinator::new(options, group, GROUP_TIMEOUT), member: None }
+    }
+
+    /// Has the member know when an assignment is refused.
+    pub(super) fn telling(self, member: Arc<Shared>) -> Self {
+        Self { member: Some(member), ..self }
     }
 
     /// Commits the next offset to read of each given partition, for the assignment `generation`
@@ -62,12 +70,17 @@ impl Committer {
         if offsets.is_empty() {
             return Ok(());
         }
-        let first = self.commit_once(generation, offsets);
-        let Err(error) = first else { return Ok(()) };
-        match meaning(error) {
-            CommitError::Stale => Err(CommitError::Stale),
-            CommitError::Unavailable(_) => self.commit_once(generation, offsets).map_err(meaning),
+        let first = self.commit_once(generation, offsets).map_err(meaning);
+        let result = match first {
+            Err(CommitError::Unavailable(_)) => {
+                self.commit_once(generation, offsets).map_err(meaning)
+            }
+            first => first,
+        };
+        if let (Err(CommitError::Stale), Some(member)) = (&result, &self.member) {
+            member.lock().refused = Some(generation.clone());
         }
+        result
     }
 
     fn commit_once(

@@ -22,7 +22,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, FetchResponse, To
 use super::cluster::{AT_START, Cluster, first_cause};
 use super::connection::{DATA_TIMEOUT, text};
 use super::errors::{Verdict, verdict};
-use super::records::Reader;
+use super::records::{self, Reader};
 use super::{KafkaError, KafkaOptions};
 use crate::telemetry::{ByPartition, metrics};
 
@@ -47,6 +47,10 @@ pub struct FetchLimits {
     /// batch. Partitions take turns.
     pub max_bytes: i32,
 }
+
+/// A batch that can't be read is fetched this often before it is handed on as it is: what was
+/// damaged on the way is whole the next time, what is damaged on the broker's disk is not.
+const UNREADABLE_FETCHES: u32 = 4;
 
 /// One record of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +168,8 @@ pub struct Fetcher {
     turn: usize,
     /// What was wrong with each leader when last asked: logged when it changes.
     failing: BTreeMap<String, KafkaError>,
+    /// Of partitions with a batch that could not be read: from where, and how often.
+    unreadable: BTreeMap<i32, (i64, u32)>,
 }
 
 impl Fetcher {
@@ -171,7 +177,8 @@ impl Fetcher {
     #[must_use]
     pub fn new(options: KafkaOptions, topic: &str) -> Self {
         let cluster = Cluster::new(Arc::new(options), DATA_TIMEOUT);
-        Self { cluster, topic: topic.to_owned(), turn: 0, failing: BTreeMap::new() }
+        let (failing, unreadable) = Default::default();
+        Self { cluster, topic: topic.to_owned(), turn: 0, failing, unreadable }
     }
 
     /// Fetches from `wanted`, each a partition and the offset to begin at ([`EARLIEST`] for its
@@ -317,6 +324,13 @@ impl Fetcher {
         let partition = data.partition_index;
         if data.error_code == 0 {
             let bytes = data.records.unwrap_or_default();
+            if let Some(cause) = records::damage(&bytes)
+                && self.is_fetched_again(partition, wanted)
+            {
+                let cause = format!("partition {partition}: {cause}");
+                return Err(KafkaError::Protocol { operation: "fetch", cause });
+            }
+            self.unreadable.remove(&partition);
             return Ok(Unread::new(partition, bytes, wanted, data.high_watermark));
         }
         match verdict(data.error_code) {
@@ -334,6 +348,16 @@ impl Fetcher {
                 Err(KafkaError::Refused { operation: "fetch", code: data.error_code })
             }
         }
+    }
+
+    /// Whether what came from `wanted` on and can't be read is worth another fetch.
+    fn is_fetched_again(&mut self, partition: i32, wanted: i64) -> bool {
+        let (offset, fetches) = self.unreadable.entry(partition).or_insert((wanted, 0));
+        if *offset != wanted {
+            (*offset, *fetches) = (wanted, 0);
+        }
+        *fetches += 1;
+        *fetches < UNREADABLE_FETCHES
     }
 
     /// The wanted offset is not there: retention deleted it, or the partition was made anew.
@@ -398,5 +422,49 @@ impl Shares {
             leader_bytes: (max_bytes / leaders).max(1),
             partition_bytes: (max_bytes / partitions).max(PARTITION_BYTES_MIN).min(max_bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Compression;
+
+    fn fetcher() -> Fetcher {
+        let options = KafkaOptions {
+            servers: Vec::new(),
+            client_id: "test".to_owned(),
+            tls: None,
+            sasl: None,
+            compression: Compression::None,
+        };
+        Fetcher::new(options, "topic")
+    }
+
+    /// A batch of the right length whose checksum is wrong.
+    fn damaged() -> PartitionData {
+        let mut batch = vec![0; 61];
+        batch[11] = 49;
+        batch[16] = 2;
+        PartitionData::default().with_partition_index(3).with_records(Some(batch.into()))
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_fetched_again_before_it_is_handed_on() {
+        let mut fetcher = fetcher();
+        for _ in 1..UNREADABLE_FETCHES {
+            let error = fetcher.read_partition(damaged(), 0).unwrap_err();
+            assert!(error.to_string().contains("redundancy check"), "{error}");
+        }
+        let fetched = fetcher.read_partition(damaged(), 0).unwrap().read_all("topic");
+        assert_eq!((fetched.records.len(), fetched.next_offset), (1, 1));
+        // The next one has all its tries.
+        assert!(fetcher.read_partition(damaged(), 0).is_err());
+        let whole = PartitionData::default().with_partition_index(3);
+        assert!(fetcher.read_partition(whole, 0).is_ok());
+        for _ in 1..UNREADABLE_FETCHES {
+            assert!(fetcher.read_partition(damaged(), 0).is_err());
+        }
+        assert!(fetcher.read_partition(damaged(), 7).is_err(), "from elsewhere");
     }
 }

@@ -79,30 +79,11 @@ impl Heartbeat {
 
     /// One heartbeat; how long until the next.
     fn beat(&mut self, generation: Generation, interval: Duration) -> Duration {
-        let kind = match self.send(&generation) {
-            Ok(()) => {
-                self.note(None);
-                return interval;
-            }
-            Err(KafkaError::Refused { operation, code }) => match verdict(code) {
-                Verdict::Rejoin => EventKind::Rebalance,
-                Verdict::StaleGeneration => EventKind::Stale,
-                Verdict::UnknownMember | Verdict::MemberIdGiven => EventKind::Forgotten,
-                Verdict::Fenced => EventKind::Fenced,
-                Verdict::FindCoordinator
-                | Verdict::Again
-                | Verdict::Refresh
-                | Verdict::OutOfRange
-                | Verdict::TooLarge
-                | Verdict::Permanent => {
-                    self.note(Some(&KafkaError::Refused { operation, code }));
-                    return FIND_PAUSE;
-                }
-            },
-            Err(error) => {
-                self.note(Some(&error));
-                return FIND_PAUSE;
-            }
+        let answer = self.send(&generation);
+        let is_refused = self.shared.lock().refused.as_ref() == Some(&generation);
+        let Some(kind) = event_of(&answer, is_refused) else {
+            self.note(answer.as_ref().err());
+            return if answer.is_ok() { interval } else { FIND_PAUSE };
         };
         self.note(None);
         // Full when the membership thread is still at the last one.
@@ -148,5 +129,51 @@ impl Heartbeat {
         };
         // Tried again with the next round when it fails.
         self.has_left = self.coordinator.leave(&member_id).is_ok();
+    }
+}
+
+/// What an answer means for the generation. `is_refused`: a commit for it was refused, so whoever
+/// committed has stopped working, and would never go on without a new assignment.
+fn event_of(answer: &Result<(), KafkaError>, is_refused: bool) -> Option<EventKind> {
+    match answer {
+        Ok(()) => is_refused.then_some(EventKind::Stale),
+        Err(KafkaError::Refused { code, .. }) => match verdict(*code) {
+            Verdict::Rejoin => Some(EventKind::Rebalance),
+            Verdict::StaleGeneration => Some(EventKind::Stale),
+            Verdict::UnknownMember | Verdict::MemberIdGiven => Some(EventKind::Forgotten),
+            Verdict::Fenced => Some(EventKind::Fenced),
+            Verdict::FindCoordinator
+            | Verdict::Again
+            | Verdict::Refresh
+            | Verdict::OutOfRange
+            | Verdict::TooLarge
+            | Verdict::Permanent => None,
+        },
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_commit_ends_an_assignment_that_heartbeats_find_well() {
+        let refused = |code| Err(KafkaError::Refused { operation: "heartbeat", code });
+        assert_eq!(event_of(&Ok(()), false), None);
+        assert_eq!(event_of(&Ok(()), true), Some(EventKind::Stale));
+        for is_refused in [false, true] {
+            for (code, expect) in [
+                (27, Some(EventKind::Rebalance)),
+                (22, Some(EventKind::Stale)),
+                (25, Some(EventKind::Forgotten)),
+                (82, Some(EventKind::Fenced)),
+                // The coordinator moves: the assignment is kept.
+                (16, None),
+                (-1, None),
+            ] {
+                assert_eq!(event_of(&refused(code), is_refused), expect, "{code}");
+            }
+        }
     }
 }

@@ -103,6 +103,8 @@ pub(super) struct Current {
     pub(super) member_id: String,
     /// What heartbeats are sent for.
     pub(super) alive: Option<Generation>,
+    /// What a commit was refused for.
+    pub(super) refused: Option<Generation>,
     /// Whether a join waits for the other members.
     pub(super) is_joining: bool,
     pub(super) fault: Option<KafkaError>,
@@ -173,7 +175,7 @@ impl MemberHandle {
     /// A committer for this group; one for each thread that commits.
     #[must_use]
     pub fn committer(&self) -> Committer {
-        Committer::new(self.options.clone(), self.group.clone())
+        Committer::new(self.options.clone(), self.group.clone()).telling(self.shared.clone())
     }
 
     /// How the member is doing now.

@@ -227,6 +227,7 @@ impl Membership {
         current.is_joining = false;
         if let Ok(joined) = &joined {
             current.alive = Some(joined.generation.clone());
+            current.refused = None;
             metrics().rebalances.inc();
         }
         joined

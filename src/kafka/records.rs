@@ -94,7 +94,7 @@ impl Reader {
     pub(super) fn next(&mut self) -> Option<Found<'_>> {
         loop {
             if self.batch.is_none() {
-                let whole = self.split_batch()?;
+                let whole = split_batch(&mut self.bytes)?;
                 let offset = first_offset(&whole).max(self.next_offset);
                 match open(whole.clone()) {
                     Ok(batch) => self.batch = Some(batch),
@@ -143,24 +143,36 @@ impl Reader {
         }
     }
 
-    /// The next batch's bytes, unless they are cut.
-    fn split_batch(&mut self) -> Option<Bytes> {
-        let length = number(&self.bytes, LENGTH_AT)?;
-        let whole = usize::try_from(length).ok()? + LENGTH_AT.end;
-        if self.bytes.len() < whole || whole < HEADER {
-            // What is no batch, and what is cut, is asked for again.
-            self.bytes.clear();
-            return None;
-        }
-        Some(self.bytes.split_to(whole))
-    }
-
     fn fault(&mut self, whole: &Bytes, offset: i64, cause: String) -> Found<'_> {
         // Held as the record is, and not longer.
         self.record.clear();
         self.record.extend_from_slice(whole);
         Found { offset, timestamp_ms: 0, key: None, value: Some(&self.record), fault: Some(cause) }
     }
+}
+
+/// What is wrong with the first whole batch whose head or checksum is: it may have been damaged on
+/// the way.
+pub(super) fn damage(bytes: &Bytes) -> Option<String> {
+    let mut rest = bytes.clone();
+    while let Some(whole) = split_batch(&mut rest) {
+        if let Err(error) = RecordBatchDecoder::decode_batch_info(&mut whole.clone()) {
+            return Some(format!("offset {}: {error}", first_offset(&whole)));
+        }
+    }
+    None
+}
+
+/// The next batch's bytes, unless they are cut.
+fn split_batch(bytes: &mut Bytes) -> Option<Bytes> {
+    let length = number(bytes, LENGTH_AT)?;
+    let whole = usize::try_from(length).ok()? + LENGTH_AT.end;
+    if bytes.len() < whole || whole < HEADER {
+        // What is no batch, and what is cut, is asked for again.
+        bytes.clear();
+        return None;
+    }
+    Some(bytes.split_to(whole))
 }
 
 fn first_offset(batch: &Bytes) -> i64 {

@@ -27,8 +27,10 @@ pub struct Ownership {
     share: Arc<Mutex<Share>>,
 }
 
-/// What is taken away is kept this long: the others learn of their new shares at other moments,
-/// and no due time may fall between two producers.
+/// What is taken away is kept for the group's session timeout and this long: the others learn of
+/// their new shares at other moments, and no due time may fall between two. One of them may even be
+/// dead: who is killed while the group waits for its members is dealt a share all the same, and only
+/// the end of its session, a heartbeat and a new deal give it to somebody else.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
 /// Most shares that are kept so: a group that changes more often within that time deals nonsense.
 const BEFORE_MAX: usize = 16;
@@ -94,12 +96,13 @@ impl Ownership {
             .is_some_and(|(count, ours)| !ours.is_empty() && ours.len() < *count as usize)
     }
 
-    fn set(&self, count: i32, ours: BTreeSet<i32>, time: Duration) {
+    /// `release_at` is when what was ours before is let go.
+    fn set(&self, count: i32, ours: BTreeSet<i32>, release_at: Duration) {
         let mut share = self.lock();
         let before = share.now.replace((count, ours));
         // Groups change some times in a row: the others may still have the shares before those.
         if share.before.len() < BEFORE_MAX {
-            share.before.push((before, time + RELEASE_AFTER));
+            share.before.push((before, release_at));
         }
         share.version += 1;
     }
@@ -118,7 +121,9 @@ pub(super) fn start(
 ) -> Result<(), KafkaError> {
     let Sharing { kafka, group } = with;
     let topic = group.topic.clone();
-    let handler = Handler { kafka: kafka.clone(), topic, ownership, stop: stop.clone() };
+    let release_after = group.session_timeout + RELEASE_AFTER;
+    let handler =
+        Handler { kafka: kafka.clone(), topic, ownership, release_after, stop: stop.clone() };
     Member::start(kafka, group, Box::new(handler), stop.clone(), threads).map(drop)
 }
 
@@ -126,6 +131,7 @@ struct Handler {
     kafka: KafkaOptions,
     topic: String,
     ownership: Ownership,
+    release_after: Duration,
     stop: Stop,
 }
 
@@ -142,7 +148,7 @@ impl GroupHandler for Handler {
                     } else {
                         log::info!(partitions = ours.len(), of = count; "share of the sites changed");
                     }
-                    self.ownership.set(count, ours, now().mono);
+                    self.ownership.set(count, ours, now().mono + self.release_after);
                     return;
                 }
                 // The group deals again when the topic is there.
@@ -171,11 +177,11 @@ mod tests {
         let (one, other) = (Ownership::all(), Ownership::all());
         assert!(one.owns(1) && other.owns(1), "before the group has spoken all are owned");
         assert!(!one.is_shared(), "nor is anybody there to hand them over to");
-        one.set(8, (0..3).collect(), Duration::ZERO);
-        other.set(8, (3..8).collect(), Duration::ZERO);
+        one.set(8, (0..3).collect(), RELEASE_AFTER);
+        other.set(8, (3..8).collect(), RELEASE_AFTER);
         assert!(one.owns(1) && other.owns(1), "nothing is let go before others have it");
-        one.set(8, (0..2).collect(), Duration::ZERO);
-        one.set(8, (0..3).collect(), Duration::ZERO);
+        one.set(8, (0..2).collect(), RELEASE_AFTER);
+        one.set(8, (0..3).collect(), RELEASE_AFTER);
         assert!(one.owns(1), "also not by a second change");
         assert!(one.is_shared() && other.is_shared());
         let version = one.version();

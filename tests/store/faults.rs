@@ -5,8 +5,9 @@ use std::time::Duration;
 use webmon::runtime::now;
 use webmon::store::{ErrorKind, LATE_MAX, Limits, SiteListener, Store, StoreError};
 
-use super::support::cluster::{Cluster, free_port};
+use super::support::cluster::Cluster;
 use super::support::eventually;
+use super::support::ports::free_port;
 use super::support::services::TestDatabase;
 use super::{checks, count, with_site};
 

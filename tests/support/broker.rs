@@ -3,9 +3,14 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside their functions
 
+#[path = "brokers.rs"]
+pub(crate) mod brokers;
+#[allow(clippy::duplicate_mod)] // a test with this file alone has no other
+#[path = "ports.rs"]
+mod ports;
+
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,10 +160,22 @@ pub(crate) fn tool(class: &str, arguments: &[&str]) -> Output {
 /// A listener of an own broker.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
-    /// Its name, in capitals.
-    pub(crate) name: &'static str,
-    /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-    pub(crate) protocol: &'static str,
+    name: &'static str,
+    protocol: &'static str,
+    advertised: Option<String>,
+}
+
+impl Listener {
+    /// `name` is in capitals; `protocol` is `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub(crate) fn new(name: &'static str, protocol: &'static str) -> Self {
+        Self { name, protocol, advertised: None }
+    }
+
+    /// Clients that came to this listener are told to go to `address` (`host:port`): a proxy's,
+    /// that leads to the listener.
+    pub(crate) fn advertised(self, address: &str) -> Self {
+        Self { advertised: Some(address.to_owned()), ..self }
+    }
 }
 
 /// A one-node KRaft broker in a temporary directory, on ports of the kernel's choice. Besides
@@ -166,6 +183,9 @@ pub(crate) struct Listener {
 /// the end, also when the test process is.
 pub(crate) struct OwnBroker {
     dir: TempDir,
+    id: i32,
+    /// All controllers of its cluster, itself among them.
+    voters: String,
     ports: Vec<(&'static str, u16)>,
     keeper: Option<Child>,
 }
@@ -197,26 +217,28 @@ impl OwnBroker {
         scram: &[&str],
     ) -> Self {
         let names = ["CONTROLLER", "LOCAL"].into_iter().chain(listeners.iter().map(|l| l.name));
-        // All held at once, so that no port is given twice.
-        let held: Vec<_> =
-            names.map(|name| (name, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
-        let ports: Vec<(&str, u16)> = held
-            .iter()
-            .map(|(name, listener)| (*name, listener.local_addr().unwrap().port()))
-            .collect();
+        let held = ports::hold(listeners.len() + 2);
+        let ports: Vec<(&str, u16)> =
+            names.zip(&held).map(|(name, l)| (name, l.local_addr().unwrap().port())).collect();
+        let voters = format!("1@127.0.0.1:{}", ports[0].1);
+        let mut broker = Self { dir, id: 1, voters, ports, keeper: None };
+        broker.format(listeners, properties, scram);
         drop(held);
-        let mut broker = Self { dir, ports, keeper: None };
-        broker.write_properties(listeners, properties);
+        broker.launch();
+        broker
+    }
+
+    /// Makes its settings and its storage.
+    fn format(&self, listeners: &[Listener], properties: &[(String, String)], scram: &[&str]) {
+        self.write_properties(listeners, properties);
         let mut format = vec!["format", "-t", CLUSTER_ID, "-c"];
-        let path = broker.path("server.properties");
+        let path = self.path("server.properties");
         format.push(path.to_str().unwrap());
         for user in scram {
             format.extend(["--add-scram", user]);
         }
         let output = tool("kafka.tools.StorageTool", &format);
         assert!(output.status.success(), "{output:?}");
-        broker.launch();
-        broker
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -226,25 +248,32 @@ impl OwnBroker {
     fn write_properties(&self, listeners: &[Listener], properties: &[(String, String)]) {
         let port = |name: &str| self.ports.iter().find(|(n, _)| *n == name).unwrap().1;
         let of = |name: &str| format!("{name}://127.0.0.1:{}", port(name));
-        let advertised: Vec<String> =
-            ["LOCAL"].into_iter().chain(listeners.iter().map(|l| l.name)).map(of).collect();
-        let advertised = advertised.join(",");
+        let (mut bound, mut advertised) = (of("LOCAL"), of("LOCAL"));
+        for listener in listeners {
+            bound += &format!(",{}", of(listener.name));
+            advertised += &match &listener.advertised {
+                Some(address) => format!(",{}://{address}", listener.name),
+                None => format!(",{}", of(listener.name)),
+            };
+        }
         let mut map = "CONTROLLER:PLAINTEXT,LOCAL:PLAINTEXT".to_owned();
         for listener in listeners {
             map += &format!(",{}:{}", listener.name, listener.protocol);
         }
         let mut text = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{}\n\
-             listeners={},{advertised}\nadvertised.listeners={advertised}\n\
+            "process.roles=broker,controller\nnode.id={}\n\
+             controller.quorum.voters={}\n\
+             listeners={},{bound}\nadvertised.listeners={advertised}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=LOCAL\n\
              listener.security.protocol.map={map}\nlog.dirs={}\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n",
-            port("CONTROLLER"),
+             group.initial.rebalance.delay.ms=0\n\
+             log.cleaner.dedupe.buffer.size=4194304\n",
+            self.id,
+            self.voters,
             of("CONTROLLER"),
             self.path("data").display(),
         );
@@ -271,6 +300,11 @@ impl OwnBroker {
     }
 
     fn launch(&mut self) {
+        self.spawn();
+        self.wait_until_up();
+    }
+
+    fn spawn(&mut self) {
         let _ = fs::remove_file(self.path("pid"));
         let log4j =
             format!("-Dlog4j2.configurationFile={}", path_text(&self.path("log4j2.properties")));
@@ -286,6 +320,9 @@ impl OwnBroker {
             .spawn()
             .unwrap();
         self.keeper = Some(keeper);
+    }
+
+    fn wait_until_up(&self) {
         let options = self.options();
         let is_up = became(CAP, || topics::describe(&options, "none").is_ok());
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();
@@ -321,6 +358,18 @@ impl OwnBroker {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and the broker's orderly end.
+    pub(crate) fn stop(&mut self) {
+        let pid = self.pid();
+        self.signal(Signal::TERM);
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        until("the broker has ended", || {
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+        });
+        self.kill();
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         // The keeper kills it, so that the pid is certainly the broker's.
@@ -332,7 +381,7 @@ impl OwnBroker {
         }
     }
 
-    /// Starts it again with its data, after [`OwnBroker::kill`].
+    /// Starts it again with its data, after [`OwnBroker::kill`] or [`OwnBroker::stop`].
     pub(crate) fn restart(&mut self) {
         assert!(self.keeper.is_none(), "kill it first");
         self.launch();

@@ -7,6 +7,8 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::ports::free_port;
+
 /// The superuser, its password and its database.
 pub const ADMIN: &str = "webmon";
 
@@ -65,7 +67,11 @@ impl Cluster {
         initdb.args(["--no-sync", "-E", "UTF8", "--locale=C", "-A", "scram-sha-256", "-U", ADMIN]);
         initdb.arg("--pwfile").arg(&password).arg("-D").arg(cluster.data());
         run(initdb);
-        let ways_in = format!("{}\nhost all all 127.0.0.1/32 scram-sha-256\n", ways_in.join("\n"));
+        let ways_in = format!(
+            "{}\nhost all all 127.0.0.1/32 scram-sha-256\n\
+             host replication all 127.0.0.1/32 scram-sha-256\n",
+            ways_in.join("\n")
+        );
         cluster.write("pg_hba.conf", &ways_in);
         for (name, content) in files {
             cluster.write(name, content);
@@ -87,6 +93,69 @@ impl Cluster {
             }
         }
         cluster
+    }
+
+    /// A second server that follows this one, and only reads until [`Cluster::promote`]. From now
+    /// on this one acknowledges nothing that the second doesn't have.
+    pub fn standby(&self) -> Self {
+        let directory = TempDir::with_prefix("webmon-pg-").expect("temporary directory");
+        let standby = Self { port: free_port(), directory };
+        standby.hand_over();
+        let mut copy = program("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            ADMIN,
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-R",
+            "--no-sync",
+        ]);
+        copy.arg("-p").arg(self.port.to_string()).arg("-D").arg(standby.data());
+        copy.env("PGPASSWORD", ADMIN);
+        run(copy);
+        // The copy has the first one's settings; the last line of a name counts.
+        let own = standby.data().join("postgresql.auto.conf");
+        let settings = std::fs::read_to_string(own).expect("settings");
+        let socket = standby.directory.path().display();
+        let conf =
+            format!("{settings}port = {}\nunix_socket_directories = '{socket}'\n", standby.port);
+        standby.write("postgresql.auto.conf", &conf);
+        standby.control(&["-w", "start"]).expect("the standby starts");
+        self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.reload();
+        super::eventually("the standby follows", || {
+            let state = "SELECT coalesce(max(sync_state), 'none') FROM pg_stat_replication";
+            match self.ask(state).as_str() {
+                "sync" => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        });
+        standby
+    }
+
+    /// Ends the following: the server takes writes from now on.
+    pub fn promote(&self) {
+        self.control(&["-w", "promote"]).expect("promote");
+    }
+
+    /// Stops at once, without the leave of anybody, as an operator in a hurry does.
+    pub fn stop_at_once(&self) {
+        self.control(&["-w", "-m", "immediate", "stop"]).expect("stop");
+    }
+
+    /// Runs one statement; the first column of its first row, or nothing.
+    pub fn ask(&self, sql: &str) -> String {
+        let mut client = postgres::Client::connect(&self.url(), postgres::NoTls).expect("connect");
+        let answers = client.simple_query(sql).expect("an answer");
+        let value = answers.into_iter().find_map(|answer| match answer {
+            postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        value.unwrap_or_default()
     }
 
     /// As a URL for [`super::services::TestDatabase::create_at`].
@@ -133,6 +202,30 @@ impl Cluster {
             None => Ok(()),
         });
         self.control(&["-w", "start"]).expect("the server starts again");
+    }
+
+    /// `kill -9` of every process of the server; the pids that are gone then.
+    pub fn kill(&self) -> Vec<i32> {
+        let main = self.main_process().expect("the server runs");
+        let mut all = vec![main];
+        // Stopped first, so that it starts no further one between the look and the kill.
+        let _ = kill_process(main, Signal::STOP);
+        all.extend(children(main));
+        for pid in &all {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        for pid in &all {
+            super::eventually("a killed server process ends", || match is_gone(*pid) {
+                true => Ok(()),
+                false => Err(*pid),
+            });
+        }
+        all.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
+    /// Starts it again with its data, after [`Cluster::kill`]. It repairs itself first.
+    pub fn restart(&self) {
+        super::eventually("the server starts again", || self.control(&["-w", "start"]));
     }
 
     fn signal(&self, signal: Signal) {
@@ -193,6 +286,14 @@ impl Drop for Frozen<'_> {
     }
 }
 
+/// Whether a process has ended, be it that nobody has asked for its status yet.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| {
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
+}
+
 fn children(parent: Pid) -> Vec<Pid> {
     let parent_of = |path: &Path| -> Option<i32> {
         let stat = std::fs::read_to_string(path.join("stat")).ok()?;
@@ -204,11 +305,4 @@ fn children(parent: Pid) -> Vec<Pid> {
         .filter(|entry| parent_of(&entry.path()) == Some(parent.as_raw_nonzero().get()))
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
         .collect()
-}
-
-/// A port nobody listens on: for a server that can't be told to take one from the kernel, or for
-/// a refused connection.
-pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").port()
 }

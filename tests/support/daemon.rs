@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
+use webmon::runtime::now;
+
 use super::services::{TestDatabase, kafka_servers, unique};
 use super::web::Web;
 
@@ -15,11 +18,18 @@ pub struct Lab {
     pub database: TestDatabase,
     pub topic: String,
     pub env: BTreeMap<String, String>,
+    /// Of a program, the words before its own: what it is started by.
+    pub wrappers: BTreeMap<String, Vec<String>>,
 }
 
 impl Lab {
+    /// At the shared services.
     pub fn new(prefix: &str) -> Self {
-        let database = TestDatabase::create(prefix);
+        Self::at(TestDatabase::create(prefix), &kafka_servers().join(","), prefix)
+    }
+
+    /// At services of the test's own.
+    pub fn at(database: TestDatabase, kafka_servers: &str, prefix: &str) -> Self {
         let topic = unique(prefix);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut env = BTreeMap::new();
@@ -29,7 +39,7 @@ impl Lab {
         set("WEBMON_DATABASE_DB", &database.name);
         set("WEBMON_DATABASE_USER", &database.user);
         set("WEBMON_DATABASE_PASSWORD", &database.password);
-        set("WEBMON_KAFKA_SERVERS", &kafka_servers().join(","));
+        set("WEBMON_KAFKA_SERVERS", kafka_servers);
         set("WEBMON_KAFKA_TOPIC", &topic);
         set("WEBMON_KAFKA_CONSUMER_GROUP", &unique("group"));
         set("WEBMON_MONITORING_REGION", &topic);
@@ -38,7 +48,7 @@ impl Lab {
         set("WEBMON_PRODUCER_LISTEN", "127.0.0.1:0");
         set("WEBMON_CONSUMER_LISTEN", "127.0.0.1:0");
         set("WEBMON_LOG_FORMAT", "json");
-        Self { dir, database, topic, env }
+        Self { dir, database, topic, env, wrappers: BTreeMap::new() }
     }
 
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
@@ -65,7 +75,23 @@ impl Lab {
 
     /// Starts a daemon.
     pub fn start(&self, program: &str, args: &[&str]) -> Daemon {
-        let mut command = self.command(&binary(program), args);
+        self.start_with(program, args, &BTreeMap::new())
+    }
+
+    /// Starts a daemon with further variables.
+    pub fn start_with(
+        &self,
+        program: &str,
+        args: &[&str],
+        env: &BTreeMap<String, String>,
+    ) -> Daemon {
+        let path = binary(program);
+        let mut words: Vec<&str> =
+            self.wrappers.get(program).into_iter().flatten().map(String::as_str).collect();
+        words.push(path.to_str().expect("a readable path"));
+        words.extend(args);
+        let mut command = self.command(Path::new(words[0]), &words[1..]);
+        command.envs(env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Daemon::spawn(program, command)
     }
@@ -120,8 +146,15 @@ fn binary(name: &str) -> PathBuf {
 pub struct Daemon {
     name: String,
     child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-    out: Arc<Mutex<Vec<String>>>,
+    log: Lines,
+    out: Lines,
+}
+
+/// Lines as they came, each with its time.
+type Lines = Arc<Mutex<Vec<(Timestamp, String)>>>;
+
+fn texts(lines: &Lines) -> Vec<String> {
+    lines.lock().expect("lines").iter().map(|(_, line)| line.clone()).collect()
 }
 
 impl Daemon {
@@ -138,12 +171,18 @@ impl Daemon {
 
     /// Everything on standard error so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("log").clone()
+        texts(&self.log)
+    }
+
+    /// When the first log line that holds `text` came, by this process's clock.
+    pub fn logged_at(&self, text: &str) -> Option<Timestamp> {
+        let log = self.log.lock().expect("log");
+        log.iter().find(|(_, line)| line.contains(text)).map(|(time, _)| *time)
     }
 
     /// Everything on standard output so far.
     pub fn output(&self) -> Vec<String> {
-        self.out.lock().expect("output").clone()
+        texts(&self.out)
     }
 
     /// Waits for a log line that holds `text`.
@@ -178,9 +217,10 @@ impl Daemon {
         let name = self.name.clone();
         let log = self.log.clone();
         super::eventually(&format!("{name} ends"), || {
-            self.child.try_wait().expect("wait").ok_or_else(|| {
-                log.lock().expect("log").iter().rev().take(5).cloned().collect::<Vec<_>>()
-            })
+            self.child
+                .try_wait()
+                .expect("wait")
+                .ok_or_else(|| texts(&log).into_iter().rev().take(5).collect::<Vec<_>>())
         })
     }
 
@@ -192,10 +232,10 @@ impl Daemon {
         self.log()
     }
 
-    /// SIGKILL.
-    pub fn kill(mut self) {
+    /// SIGKILL; how it ended.
+    pub fn kill(mut self) -> ExitStatus {
         self.child.kill().expect("kill");
-        let _ = self.child.wait();
+        self.child.wait().expect("its status")
     }
 }
 
@@ -218,13 +258,13 @@ fn ureq_get(url: &str) -> (u16, String) {
 }
 
 #[allow(clippy::disallowed_methods)] // ends with the pipe
-fn lines(pipe: Option<impl Read + Send + 'static>) -> Arc<Mutex<Vec<String>>> {
-    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+fn lines(pipe: Option<impl Read + Send + 'static>) -> Lines {
+    let lines = Lines::default();
     if let Some(pipe) = pipe {
         let sink = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                sink.lock().expect("lines").push(line);
+                sink.lock().expect("lines").push((now().wall, line));
             }
         });
     }

@@ -4,8 +4,11 @@
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod clock;
 pub mod cluster;
 pub mod daemon;
+pub mod disk;
+pub mod ports;
 pub mod proxy;
 pub mod services;
 pub mod topic;

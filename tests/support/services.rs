@@ -83,6 +83,11 @@ impl TestDatabase {
         }
     }
 
+    /// From now on it is asked at the server of `url`, which has a copy of it.
+    pub fn move_to(&mut self, url: &str) {
+        self.server = url.parse().expect("the server's URL is readable");
+    }
+
     /// A connection to this database, for a test's own questions.
     pub fn client(&self) -> Client {
         let mut config = self.server.clone();

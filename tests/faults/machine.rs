@@ -100,7 +100,7 @@ fn give_descriptors((pid, before): (Pid, Rlimit)) {
 /// Checks fail as the monitor's own trouble, never as the site's; nothing stops, nothing is lost.
 #[test]
 fn without_file_descriptors_everybody_goes_on() {
-    let time = Duration::from_secs(if random::is_full() { 15 } else { 6 });
+    let time = Duration::from_secs(if random::is_full() { 15 } else { 4 });
     let mut lab = shared(Plan::new("descriptors"));
     lab.history.tolerated = vec!["internal"];
     lab.start_all();

@@ -2,12 +2,12 @@
 //! the region's producers gave it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Sharing;
 use crate::kafka::{
-    Assignment, GroupHandler, KafkaError, KafkaOptions, Member, partition_for, topics,
+    Assignment, GroupHandler, KafkaError, KafkaOptions, Member, MemberHandle, partition_for, topics,
 };
 use crate::runtime::{Backoff, Stop, Threads, now};
 
@@ -25,6 +25,8 @@ const TRIES: u32 = 8;
 #[derive(Clone, Debug)]
 pub struct Ownership {
     share: Arc<Mutex<Share>>,
+    /// Absent where all sites are owned for good.
+    member: Arc<OnceLock<MemberHandle>>,
 }
 
 /// What is taken away is kept for the group's session timeout and this long: the others learn of
@@ -44,13 +46,20 @@ struct Share {
     /// What was ours before each of the last changes, until the time (monotonic) at which it is
     /// released.
     before: Vec<(Partitions, Duration)>,
+    /// How long that is after a change.
+    release_after: Duration,
     /// Counts the changes.
     version: u64,
 }
 
 impl Share {
-    /// Lets go of what was ours before, once its time has come.
-    fn release(&mut self, time: Duration) {
+    /// Lets go of what was ours before, once its time has come. While the group has no say, that
+    /// time begins anew: a dead member's session does so too with a coordinator that starts again.
+    fn release(&mut self, time: Duration, is_group_well: bool) {
+        if !is_group_well {
+            let release_at = time + self.release_after;
+            self.before.iter_mut().for_each(|(_, at)| *at = release_at);
+        }
         let kept = self.before.len();
         self.before.retain(|(_, at)| *at > time);
         self.version += u64::from(self.before.len() < kept);
@@ -67,14 +76,18 @@ impl Ownership {
     /// All sites.
     #[must_use]
     pub fn all() -> Self {
-        Self { share: Arc::default() }
+        Self { share: Arc::default(), member: Arc::default() }
     }
 
     /// Grows with every change of the share.
     #[must_use]
     pub fn version(&self) -> u64 {
+        let is_group_well = self.member.get().is_none_or(|member| {
+            let state = member.state();
+            state.is_joined && state.problem.is_none()
+        });
         let mut share = self.lock();
-        share.release(now().mono);
+        share.release(now().mono, is_group_well);
         share.version
     }
 
@@ -96,9 +109,9 @@ impl Ownership {
             .is_some_and(|(count, ours)| !ours.is_empty() && ours.len() < *count as usize)
     }
 
-    /// `release_at` is when what was ours before is let go.
-    fn set(&self, count: i32, ours: BTreeSet<i32>, release_at: Duration) {
+    fn set(&self, count: i32, ours: BTreeSet<i32>, time: Duration) {
         let mut share = self.lock();
+        let release_at = time + share.release_after;
         let before = share.now.replace((count, ours));
         // Groups change some times in a row: the others may still have the shares before those.
         if share.before.len() < BEFORE_MAX {
@@ -121,17 +134,19 @@ pub(super) fn start(
 ) -> Result<(), KafkaError> {
     let Sharing { kafka, group } = with;
     let topic = group.topic.clone();
-    let release_after = group.session_timeout + RELEASE_AFTER;
+    ownership.lock().release_after = group.session_timeout + RELEASE_AFTER;
     let handler =
-        Handler { kafka: kafka.clone(), topic, ownership, release_after, stop: stop.clone() };
-    Member::start(kafka, group, Box::new(handler), stop.clone(), threads).map(drop)
+        Handler { kafka: kafka.clone(), topic, ownership: ownership.clone(), stop: stop.clone() };
+    let member = Member::start(kafka, group, Box::new(handler), stop.clone(), threads)?;
+    // Set once: a producer is in one group.
+    let _ = ownership.member.set(member);
+    Ok(())
 }
 
 struct Handler {
     kafka: KafkaOptions,
     topic: String,
     ownership: Ownership,
-    release_after: Duration,
     stop: Stop,
 }
 
@@ -148,7 +163,7 @@ impl GroupHandler for Handler {
                     } else {
                         log::info!(partitions = ours.len(), of = count; "share of the sites changed");
                     }
-                    self.ownership.set(count, ours, now().mono + self.release_after);
+                    self.ownership.set(count, ours, now().mono);
                     return;
                 }
                 // The group deals again when the topic is there.
@@ -175,18 +190,24 @@ mod tests {
     #[test]
     fn shares_leave_no_site_out_and_none_twice() {
         let (one, other) = (Ownership::all(), Ownership::all());
+        for ownership in [&one, &other] {
+            ownership.lock().release_after = RELEASE_AFTER;
+        }
         assert!(one.owns(1) && other.owns(1), "before the group has spoken all are owned");
         assert!(!one.is_shared(), "nor is anybody there to hand them over to");
-        one.set(8, (0..3).collect(), RELEASE_AFTER);
-        other.set(8, (3..8).collect(), RELEASE_AFTER);
+        one.set(8, (0..3).collect(), Duration::ZERO);
+        other.set(8, (3..8).collect(), Duration::ZERO);
         assert!(one.owns(1) && other.owns(1), "nothing is let go before others have it");
-        one.set(8, (0..2).collect(), RELEASE_AFTER);
-        one.set(8, (0..3).collect(), RELEASE_AFTER);
+        one.set(8, (0..2).collect(), Duration::ZERO);
+        one.set(8, (0..3).collect(), Duration::ZERO);
         assert!(one.owns(1), "also not by a second change");
         assert!(one.is_shared() && other.is_shared());
         let version = one.version();
-        one.lock().release(RELEASE_AFTER);
-        other.lock().release(RELEASE_AFTER);
+        one.lock().release(RELEASE_AFTER / 2, false);
+        one.lock().release(RELEASE_AFTER, true);
+        assert_eq!(one.version(), version, "the group was away: kept for longer");
+        one.lock().release(RELEASE_AFTER * 2, true);
+        other.lock().release(RELEASE_AFTER, true);
         assert!(one.version() > version);
         for website_id in 1..1000 {
             assert!(one.owns(website_id) != other.owns(website_id), "{website_id}");

@@ -157,8 +157,7 @@ impl Producer {
         publishing::start(spool.clone(), delivery, &drained, &mut publishing)
             .map_err(ProducerError::Thread)?;
         if let Some(with) = options.sharing {
-            ownership::start(with, ownership.clone(), stop, &mut sharing)
-                .map_err(ProducerError::Group)?;
+            ownership::start(with, &ownership, stop, &mut sharing).map_err(ProducerError::Group)?;
         }
         let wanted = LaneOptions {
             fast: options.threads,

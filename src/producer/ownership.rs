@@ -128,7 +128,7 @@ impl Ownership {
 /// Joins the group, in threads of its own, whenever the broker can be reached.
 pub(super) fn start(
     with: Sharing,
-    ownership: Ownership,
+    ownership: &Ownership,
     stop: &Stop,
     threads: &mut Threads,
 ) -> Result<(), KafkaError> {

@@ -48,10 +48,10 @@ fn recent(batch: &[Check<'_>]) -> Timestamp {
     batch[0].scheduled_at
 }
 
-/// The beginning of tomorrow: not the oldest day, and never today's by the time of the test.
+/// Due at the beginning of tomorrow: not in the oldest day, and no more than 24 h ahead.
 fn tomorrow(site: i64) -> Check<'static> {
-    let today = recently();
-    check_at(site, today, -86_000)
+    let next = day_of(now().wall) + 1.day();
+    check_at(site, next.to_zoned(TimeZone::UTC).unwrap().timestamp(), 0)
 }
 
 #[test]
@@ -93,6 +93,22 @@ fn while_a_day_cannot_be_made_its_checks_wait() {
     });
     client.batch_execute(&format!("DROP VIEW {name}")).unwrap();
     assert_eq!(store.insert_checks(&batch).unwrap().inserted, 1);
+}
+
+#[test]
+fn beside_partitions_of_others_only_what_is_old_is_refused() {
+    let (database, store, site) = with_site("missing_odd");
+    let mut client = database.client();
+    let odd = "CREATE TABLE past PARTITION OF check_entry \
+               FOR VALUES FROM (MINVALUE) TO ('2010-01-01')";
+    client.batch_execute(odd).unwrap();
+    let at = |time: &str| check_at(site, time.parse().unwrap(), 0);
+    let batch = [at("2005-01-01T00:00:00Z"), at("2015-01-01T00:00:00Z"), tomorrow(site)];
+    remove(&mut client, &partition(day_of(batch[2].scheduled_at)));
+    is_kept(&store, &batch[2..], "maintenance has not made it");
+    let saved = store.insert_checks(&batch[..2]).unwrap();
+    assert_eq!((saved.inserted, saved.refused.len()), (1, 1));
+    assert_eq!(saved.refused[0].0, 1);
 }
 
 #[test]

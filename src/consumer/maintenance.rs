@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Span};
+use jiff::{SignedDuration, Span, Timestamp};
 
 use super::rollups;
 use crate::runtime::{Backoff, Stop, Threads, now};
@@ -67,14 +67,30 @@ impl Maintenance {
 
 fn run(store: &Store, options: MaintenanceOptions, has_tables: &AtomicBool, stop: &Stop) {
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
+    let mut is_removing = true;
     loop {
-        let delay = match maintain(store, options, has_tables) {
-            Ok(()) => {
-                backoff.reset();
+        let delay = match maintain(store, options, now().wall, has_tables) {
+            Ok(removed) => {
                 if health().well(PART) {
                     log::info!("tables are up to date");
                 }
-                EVERY
+                let was_removing = std::mem::replace(&mut is_removing, removed.is_ok());
+                match removed {
+                    Ok(()) => {
+                        backoff.reset();
+                        if !was_removing {
+                            log::info!("what is old is removed again");
+                        }
+                        EVERY
+                    }
+                    Err(error) => {
+                        if was_removing {
+                            let cause = error.to_string();
+                            log::warn!(cause = cause.as_str(); "what is old cannot be removed");
+                        }
+                        backoff.next_delay()
+                    }
+                }
             }
             Err(error) => {
                 let cause = error.to_string();
@@ -94,34 +110,58 @@ fn run(store: &Store, options: MaintenanceOptions, has_tables: &AtomicBool, stop
     }
 }
 
-fn maintain(
+/// One round, at `here` by this host's clock: brings the tables up to date, sets `has_tables`, and
+/// where nobody else leads makes partitions ahead and removes what is old. The inner result is the
+/// first of the removals that failed; the others were tried all the same, and checks have their
+/// partitions.
+///
+/// # Errors
+/// When checks may lack their tables; and when `here` is not the server's time, as then nothing is
+/// made or removed.
+pub fn maintain(
     store: &Store,
     options: MaintenanceOptions,
+    here: Timestamp,
     has_tables: &AtomicBool,
-) -> Result<(), StoreError> {
-    let time = now().wall;
+) -> Result<Result<(), StoreError>, StoreError> {
     store.migrate()?;
     has_tables.store(true, Ordering::Release);
-    let Some(_lead) = store.try_lead("maintenance")? else { return Ok(()) };
+    let time = store.agreed_time(here)?;
+    let Some(_lead) = store.try_lead("maintenance")? else { return Ok(Ok(())) };
+    let today = TimeZone::UTC.to_datetime(time).date();
+    // Not days that the removal would drop again.
+    let back = BACK_DAYS.min(u16::try_from(options.retention_days).unwrap_or(BACK_DAYS));
+    let ahead = store.ensure_partitions(today, back, options.days_ahead);
+    if ahead.as_ref().is_err_and(StoreError::is_outage) {
+        return ahead.map(|_| Ok(()));
+    }
+    let removed = remove_old(store, options, time);
+    ahead.map(|_| removed)
+}
+
+/// Tries every removal; the first error.
+fn remove_old(
+    store: &Store,
+    options: MaintenanceOptions,
+    time: Timestamp,
+) -> Result<(), StoreError> {
     let today = TimeZone::UTC.to_datetime(time).date();
     let before = |days: u32| today.saturating_sub(Span::new().days(i64::from(days)));
-    // Not days that the next line would drop again.
-    let back = BACK_DAYS.min(u16::try_from(options.retention_days).unwrap_or(BACK_DAYS));
-    store.ensure_partitions(today, back, options.days_ahead)?;
-    store.drop_partitions_before(before(options.retention_days))?;
+    let mut result = store.drop_partitions_before(before(options.retention_days)).map(drop);
     if options.hourly_days > 0 {
-        store.drop_hours_before(before(options.hourly_days))?;
+        result = result.and(store.drop_hours_before(before(options.hourly_days)).map(drop));
     }
     if options.daily_days > 0 {
-        store.drop_days_before(before(options.daily_days))?;
+        result = result.and(store.drop_days_before(before(options.daily_days)).map(drop));
     }
     let kept = SignedDuration::from_hours(24 * i64::from(options.rejected_days));
     // A time before all times is none to delete for.
     if let Ok(limit) = time.checked_sub(kept) {
-        let removed = store.delete_rejected_before(limit)?;
-        if removed > 0 {
-            log::info!(messages = removed; "old rejected messages removed");
+        let removed = store.delete_rejected_before(limit);
+        if let Ok(messages @ 1..) = removed {
+            log::info!(messages; "old rejected messages removed");
         }
+        result = result.and(removed.map(drop));
     }
-    Ok(())
+    result
 }

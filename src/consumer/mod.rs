@@ -31,7 +31,7 @@ use crate::store::Store;
 use crate::telemetry::health;
 
 pub use ingest::{Ingest, Message, SaveError, Sinks};
-pub use maintenance::{Maintenance, MaintenanceOptions};
+pub use maintenance::{Maintenance, MaintenanceOptions, maintain};
 pub use replay::{Replayed, replay};
 
 /// Time for the batches under way, their commits and leaving the group.

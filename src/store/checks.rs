@@ -5,14 +5,19 @@
 //! messages. What PostgreSQL refuses decides what comes next:
 //! - 23505, some rows are there already (a replay): the same by `unnest … ON CONFLICT`, which is
 //!   slower by two thirds but leaves those out;
+//! - a time without a partition: what is older than the oldest partition is refused, and a day
+//!   that is missing is made; where it can't be, that is an outage, and nothing is refused;
 //! - a row's data: that row is refused, all others are tried again;
+//! - a rejected message's reason: the same with reasons in ASCII;
 //! - a deadlock or serialization failure: the same at once, [`AGAIN_MAX`] times;
 //! - anything else: an error, and the caller keeps its batch. It may have been committed: the
 //!   ids make trying it again harmless.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use postgres::Client;
 use postgres::error::SqlState;
@@ -22,16 +27,17 @@ use uuid::Uuid;
 use super::encode::{self, Encoded};
 use super::errors::{ErrorKind, Failure};
 use super::rejected::{Kept, Rejected, RejectedKey, Settlement};
-use super::{Store, StoreError, partitions, rejected, rollup};
+use super::{Store, StoreError, clock, partitions, rejected, rollup};
 use crate::check::Check;
 use crate::runtime::now;
 use crate::telemetry::metrics;
 
 /// How often a deadlocked transaction is tried again before the caller hears of it.
 const AGAIN_MAX: u32 = 5;
-/// How far ahead of this clock a check may have been due. A producer whose clock is wrong by more
-/// would leave rows that stand as the newest of their sites for days; and this clock may be wrong
-/// itself, by a zone or a date line, without all checks being refused.
+/// How far ahead of this clock, or of the server's where that says later, a check may have been
+/// due. A producer whose clock is wrong by more would leave rows that stand as the newest of their
+/// sites for days; and this clock may be wrong itself, by a zone or a date line, without all
+/// checks being refused.
 pub const DUE_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// What became of a batch.
@@ -84,7 +90,7 @@ impl Store {
         let checks = work.checks;
         let mut batch = Batch { checks, rows: Vec::new(), saved: Saved::default() };
         let unknown = self.unknown_sites(checks.iter().map(|check| check.website_id))?;
-        let latest = start.wall.saturating_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX);
+        let latest = self.latest_due(checks, start.wall)?;
         for (index, check) in checks.iter().enumerate() {
             let fault = encode::fault(check).or_else(|| {
                 let hours = DUE_AHEAD_MAX.as_hours();
@@ -113,6 +119,18 @@ impl Store {
         Ok(batch.saved)
     }
 
+    /// The latest time at which a check may be due.
+    fn latest_due(&self, checks: &[Check<'_>], here: Timestamp) -> Result<Timestamp, StoreError> {
+        let after = |time: Timestamp| time.saturating_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX);
+        let latest = after(here);
+        if checks.iter().all(|check| check.scheduled_at <= latest) {
+            return Ok(latest);
+        }
+        // Either their clock is wrong or this one.
+        let there = self.inner.run("comparing the clocks", clock::server)?;
+        Ok(latest.max(after(there)))
+    }
+
     /// Until the batch is written, or what is left of it when bad rows are out. The due times of
     /// the new rows.
     fn write_batch(
@@ -120,13 +138,11 @@ impl Store {
         batch: &mut Batch<'_>,
         work: &Work<'_>,
     ) -> Result<Vec<Timestamp>, StoreError> {
-        let (mut is_replay, mut again) = (false, 0);
+        let (mut is_replay, mut is_plain, mut again) = (false, false, 0);
         loop {
-            let aside = Aside {
-                kept: work.kept.clone(),
-                settlement: Settlement::of(work.replayed, &batch.rows, &batch.saved.refused),
-                is_dry: work.is_dry,
-            };
+            let settlement = Settlement::of(work.replayed, &batch.rows, &batch.saved.refused);
+            let aside = Aside { kept: work.kept.clone(), settlement, is_dry: work.is_dry };
+            let aside = if is_plain { aside.with_plain_reasons() } else { aside };
             if batch.rows.is_empty() && aside.kept.is_empty() && work.replayed.is_empty() {
                 return Ok(Vec::new());
             }
@@ -144,10 +160,24 @@ impl Store {
                     batch.saved.known = batch.rows.len() - ids.len();
                     return Ok(ids.iter().filter_map(due_of).collect());
                 }
+                Ok(New::NoAside(failure)) => {
+                    metrics().insert_failures.inc();
+                    if is_plain {
+                        return Err(self.inner.error("putting messages aside", &failure));
+                    }
+                    is_plain = true;
+                    continue;
+                }
                 Err(failure) => failure,
             };
             metrics().insert_failures.inc();
-            if !is_replay && failure.code() == Some(&SqlState::UNIQUE_VIOLATION) {
+            if is_no_partition(&failure) && !batch.rows.is_empty() {
+                let is_progress = self.mend_partitions(batch, &failure)?;
+                again += u32::from(!is_progress);
+                if again > AGAIN_MAX {
+                    return Err(self.inner.error("inserting checks", &as_outage(&failure)));
+                }
+            } else if !is_replay && failure.code() == Some(&SqlState::UNIQUE_VIOLATION) {
                 is_replay = true;
             } else if failure.kind() == ErrorKind::Again && again < AGAIN_MAX {
                 again += 1;
@@ -159,22 +189,77 @@ impl Store {
         }
     }
 
-    /// Refuses what made `failure`: all rows without a partition, or the row that the server
-    /// named, or the one found by halving. At least one row.
-    fn refuse_cause(&self, batch: &mut Batch<'_>, failure: &Failure) -> Result<(), StoreError> {
-        if failure.code() == Some(&SqlState::CHECK_VIOLATION) {
-            let ranges = self.inner.run("reading partitions", partitions::open_ranges)?;
-            if ranges.is_some_and(|ranges| batch.refuse_outside(&ranges)) {
-                return Ok(());
+    /// Refuses the rows that are older than the oldest partition, or makes the days that others
+    /// lack; whether there was something to do. Otherwise somebody was faster.
+    ///
+    /// # Errors
+    /// When a day is missing and can't be made: the rows are good, so that is an outage.
+    fn mend_partitions(
+        &self,
+        batch: &mut Batch<'_>,
+        failure: &Failure,
+    ) -> Result<bool, StoreError> {
+        let open = self.inner.run("reading partitions", partitions::open)?;
+        let oldest = open.ranges.first().map(|(from, _)| *from);
+        if !open.is_all {
+            // The bounds of some are unknown, so which row it is only the server can tell.
+            let (position, reason) = self.find_cause(batch, failure)?;
+            let time = batch.time(position);
+            if oldest.is_some_and(|oldest| oldest <= time) {
+                return Err(self.no_partition(time, None));
             }
+            batch.refuse(position, reason);
+            return Ok(true);
         }
-        if let Some(position) = named_row(failure).filter(|row| *row < batch.rows.len()) {
-            batch.refuse(position, failure.cause());
-            return Ok(());
+        let Some(oldest) = oldest else {
+            return Err(self.no_partition(batch.time(0), None));
+        };
+        if batch.refuse_before(oldest) {
+            return Ok(true);
         }
-        let (position, reason) = self.find_bad(batch)?;
+        let Some(time) = batch.times().find(|time| !is_inside(&open.ranges, *time)) else {
+            return Ok(false);
+        };
+        let lacking = batch.times().filter(|time| !is_inside(&open.ranges, *time));
+        let days: BTreeSet<Date> = lacking.map(partitions::day_of).collect();
+        let days: Vec<Date> = days.into_iter().collect();
+        let made = self
+            .inner
+            .call(move |client| partitions::make_days(client, now().wall, &days))
+            .map_err(|failure| self.no_partition(time, Some(&failure)))?;
+        match (made.days.is_empty(), made.blocked) {
+            (false, _) => Ok(true),
+            (true, blocked) => Err(self.no_partition(time, blocked.as_ref())),
+        }
+    }
+
+    /// A row waits for a partition, which can't be made here for `failure`.
+    fn no_partition(&self, time: Timestamp, failure: Option<&Failure>) -> StoreError {
+        let mut cause = format!("no partition for {time}: maintenance has not made it");
+        if let Some(failure) = failure {
+            cause = format!("{cause}, and it cannot be made here: {}", failure.cause());
+        }
+        self.inner.error("inserting checks", &Failure::Said(ErrorKind::Outage, cause))
+    }
+
+    /// Refuses what made `failure`: one row.
+    fn refuse_cause(&self, batch: &mut Batch<'_>, failure: &Failure) -> Result<(), StoreError> {
+        let (position, reason) = self.find_cause(batch, failure)?;
         batch.refuse(position, reason);
         Ok(())
+    }
+
+    /// The position of the row that the server named, or of one found by halving, and what is
+    /// wrong with it.
+    fn find_cause(
+        &self,
+        batch: &Batch<'_>,
+        failure: &Failure,
+    ) -> Result<(usize, String), StoreError> {
+        if let Some(position) = named_row(failure).filter(|row| *row < batch.rows.len()) {
+            return Ok((position, failure.cause()));
+        }
+        self.find_bad(batch)
     }
 
     /// The position of a row that is refused on its own, found by halving with transactions that
@@ -254,20 +339,45 @@ impl Batch<'_> {
         self.saved.refused.push((index, reason));
     }
 
-    /// Refuses all rows outside of `ranges`; whether there was one.
-    fn refuse_outside(&mut self, ranges: &[(Timestamp, Timestamp)]) -> bool {
+    /// When the row at `position` was due.
+    fn time(&self, position: usize) -> Timestamp {
+        self.checks[self.rows[position]].scheduled_at
+    }
+
+    fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.rows.iter().map(|row| self.checks[*row].scheduled_at)
+    }
+
+    /// Refuses all rows before `oldest`; whether there was one.
+    fn refuse_before(&mut self, oldest: Timestamp) -> bool {
         let before = self.rows.len();
         let (checks, refused) = (self.checks, &mut self.saved.refused);
         self.rows.retain(|row| {
             let time = checks[*row].scheduled_at;
-            let is_inside = ranges.iter().any(|(from, to)| *from <= time && time < *to);
-            if !is_inside {
+            let is_old = time < oldest;
+            if is_old {
                 refused.push((*row, format!("no partition for its time {time}")));
             }
-            is_inside
+            !is_old
         });
         self.rows.len() < before
     }
+}
+
+fn is_inside(ranges: &[partitions::Range], time: Timestamp) -> bool {
+    ranges.iter().any(|(from, to)| *from <= time && time < *to)
+}
+
+/// Whether the server found no partition: a rule that somebody added has a name, and a trigger
+/// that refuses names no table.
+fn is_no_partition(failure: &Failure) -> bool {
+    failure.code() == Some(&SqlState::CHECK_VIOLATION)
+        && failure.db_error().is_some_and(|e| e.table().is_some() && e.constraint().is_none())
+}
+
+/// `failure` for a caller that has to wait.
+fn as_outage(failure: &Failure) -> Failure {
+    Failure::Said(ErrorKind::Outage, failure.cause())
 }
 
 /// The row that the server named, counted from 0: `COPY check_entry, line 501, column regex`.
@@ -285,10 +395,25 @@ struct Aside {
     is_dry: bool,
 }
 
+impl Aside {
+    fn with_plain_reasons(self) -> Self {
+        let kept = self.kept.iter().map(Kept::with_plain_reason).collect();
+        let settlement = self.settlement.with_plain_reasons();
+        Self { kept: Arc::new(kept), settlement, ..self }
+    }
+
+    fn write(&self, transaction: &mut postgres::Transaction<'_>) -> Result<(), Failure> {
+        rejected::insert(transaction, &self.kept)?;
+        self.settlement.write(transaction)
+    }
+}
+
 /// Which of the rows are new.
 enum New {
     All,
     These(Vec<Uuid>),
+    /// None: the rows are good, but what goes aside was refused for its data.
+    NoAside(Failure),
 }
 
 /// The due time that an id begins with.
@@ -307,12 +432,18 @@ fn write(client: &mut Client, rows: &Rows, marks: &str, aside: &Aside) -> Result
     let is_news = match &new {
         New::All => !matches!(rows, Rows::None),
         New::These(ids) => !ids.is_empty(),
+        New::NoAside(_) => false,
     };
     if is_news {
         transaction.batch_execute(marks)?;
     }
-    rejected::insert(&mut transaction, &aside.kept)?;
-    aside.settlement.write(&mut transaction)?;
+    match aside.write(&mut transaction) {
+        Err(failure) if failure.kind() == ErrorKind::Data => {
+            transaction.rollback()?;
+            return Ok(New::NoAside(failure));
+        }
+        result => result?,
+    }
     if aside.is_dry {
         transaction.rollback()?;
     } else {

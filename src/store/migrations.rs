@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use postgres::Client;
 use sha2::{Digest, Sha256};
 
 use super::errors::{ErrorKind, Failure};
 use super::session::Session;
-use super::{Store, StoreError, partitions};
+use super::{Store, StoreError, clock, partitions};
 use crate::runtime::{Stop, now};
 
 /// Days before today that get a partition with the schema: a spool that waited over a weekend.
@@ -75,8 +74,11 @@ struct Applied {
 }
 
 impl Store {
-    /// Applies the files that are missing, and makes the partitions around today. Several at
-    /// once are fine: one applies, the others wait for it. Returns the names applied now.
+    /// Applies the files that are missing, and makes the partitions around today unless today's
+    /// are there: what else is missing is made by the maintenance, which knows how many days. None
+    /// are made while this host's clock and the server's disagree. Several at once are fine: one
+    /// applies, the others wait for it; where nothing is missing nobody waits. Returns the names
+    /// applied now.
     ///
     /// # Errors
     /// Of kind [`ErrorKind::Migration`] when an applied file was edited or the database is newer
@@ -86,11 +88,13 @@ impl Store {
         self.schema("migration", move |client| {
             let setting = "SELECT set_config('webmon.sample_sites', $1, false)";
             client.execute(setting, &[&sample_sites])?;
-            let today = TimeZone::UTC.to_datetime(now().wall).date();
-            let applied = locked(client, "schema", apply)?;
-            locked(client, partitions::LOCK, |c| {
-                partitions::ensure(c, today, BACK_DAYS, AHEAD_DAYS)
-            })?;
+            let applied = match pending(client)?.is_empty() {
+                true => Vec::new(),
+                false => locked(client, "schema", apply)?,
+            };
+            if let Some(today) = clock::today(client, now().wall)? {
+                partitions::begin(client, today, BACK_DAYS, AHEAD_DAYS)?;
+            }
             Ok(applied)
         })
     }
@@ -101,8 +105,7 @@ impl Store {
     /// As [`Store::migrate`].
     pub fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
         self.schema("migration", |client| {
-            check_server(client)?;
-            Ok(plan(&applied(client)?)?.into_iter().map(|file| file.name.to_owned()).collect())
+            Ok(pending(client)?.into_iter().map(|file| file.name.to_owned()).collect())
         })
     }
 
@@ -158,6 +161,24 @@ pub(super) fn locked<R>(
         }
         let _ = never.wait(LOCK_LOOK);
     }
+    holding(client, name, work)
+}
+
+/// As [`locked`], but where somebody else has the lock nothing is done.
+pub(super) fn locked_now<R>(
+    client: &mut Client,
+    name: &str,
+    work: impl FnOnce(&mut Client) -> Result<R, Failure>,
+) -> Result<Option<R>, Failure> {
+    if try_lock(client, name)? { holding(client, name, work).map(Some) } else { Ok(None) }
+}
+
+/// Runs `work`, then gives the lock back.
+fn holding<R>(
+    client: &mut Client,
+    name: &str,
+    work: impl FnOnce(&mut Client) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     let result = work(client);
     // Where this fails the connection is gone, and the lock with it.
     let _ = client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&LOCK_CLASS, &name]);
@@ -169,9 +190,13 @@ pub(super) fn try_lock(client: &mut Client, name: &str) -> Result<bool, Failure>
     Ok(client.query_one(question, &[&LOCK_CLASS, &name])?.try_get(0)?)
 }
 
-fn apply(client: &mut Client) -> Result<Vec<String>, Failure> {
+fn pending(client: &mut Client) -> Result<Vec<&'static File>, Failure> {
     check_server(client)?;
-    let pending = plan(&applied(client)?)?;
+    plan(&applied(client)?)
+}
+
+fn apply(client: &mut Client) -> Result<Vec<String>, Failure> {
+    let pending = pending(client)?;
     client.batch_execute(
         "CREATE TABLE IF NOT EXISTS schema_migration (version integer PRIMARY KEY, \
          name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
@@ -205,11 +230,20 @@ fn in_file(file: &File, failure: &Failure) -> Failure {
 }
 
 fn check_server(client: &mut Client) -> Result<(), Failure> {
-    let question = "SELECT current_setting('server_version_num')::integer";
-    let version: i32 = client.query_one(question, &[])?.try_get(0)?;
+    let question = "SELECT current_setting('server_version_num')::integer, \
+                    current_setting('server_encoding')";
+    let row = client.query_one(question, &[])?;
+    let (version, encoding): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     if version < SERVER_MIN {
         let cause =
             format!("the server is version {}; 14 is the oldest that works", version / 10_000);
+        return Err(Failure::Said(ErrorKind::Configuration, cause));
+    }
+    if encoding != "UTF8" {
+        let cause = format!(
+            "the database's encoding is {encoding}: only UTF8 takes every text; make the database \
+             by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        );
         return Err(Failure::Said(ErrorKind::Configuration, cause));
     }
     Ok(())

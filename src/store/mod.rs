@@ -15,6 +15,7 @@
 //! - No error and no log line holds a password.
 
 mod checks;
+mod clock;
 mod encode;
 mod errors;
 mod histogram;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use checks::{DUE_AHEAD_MAX, Saved};
+pub use clock::CLOCKS_APART_MAX;
 pub use errors::{ErrorKind, StoreError};
 pub use histogram::Histogram;
 pub use history::{Bucket, Period, Uptime};

@@ -8,10 +8,11 @@ use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use postgres::Client;
+use postgres::error::SqlState;
 
 use super::errors::{ErrorKind, Failure};
-use super::migrations::locked;
-use super::{Store, StoreError};
+use super::migrations::{locked, locked_now};
+use super::{Store, StoreError, clock};
 
 /// The lock of whoever makes or removes partitions.
 pub(super) const LOCK: &str = "partitions";
@@ -90,6 +91,9 @@ impl Table {
     }
 }
 
+/// All of them.
+const TABLES: [Table; 3] = [CHECKS, HOURS, DAYS];
+
 /// First moment of a partition, and the first one after it.
 pub(super) type Range = (Timestamp, Timestamp);
 
@@ -108,10 +112,11 @@ impl Store {
     /// Makes the missing days from `days_back` before `today` to `days_ahead` after it, and every
     /// gap since the oldest day: checks that waited in the spool or the topic while no consumer
     /// lived belong there. Then the months and years that their rollups go to. Returns the names
-    /// of the days made.
+    /// of the days made. Waits for nobody where nothing is missing.
     ///
     /// # Errors
-    /// What the database said.
+    /// What the database said. Where a single partition can't be made, as something else has its
+    /// name, all others are made first.
     pub fn ensure_partitions(
         &self,
         today: Date,
@@ -119,7 +124,8 @@ impl Store {
         days_ahead: u16,
     ) -> Result<Vec<String>, StoreError> {
         self.schema("making partitions", move |client| {
-            locked(client, LOCK, |c| ensure(c, today, days_back, days_ahead))
+            let made = ensure(client, today, days_back, days_ahead)?;
+            made.blocked.map_or(Ok(made.days), Err)
         })
     }
 }
@@ -153,71 +159,177 @@ pub(super) fn list(client: &mut Client, table: Table) -> Result<Vec<Partition>, 
     rows.iter().map(partition).collect()
 }
 
-/// The ranges of `check_entry` that take rows, or nothing where some bounds are not webmon's.
-pub(super) fn open_ranges(
-    client: &mut Client,
-) -> Result<Option<Vec<(Timestamp, Timestamp)>>, Failure> {
-    Ok(list(client, CHECKS)?.into_iter().filter(|p| !p.is_detaching).map(|p| p.range).collect())
+/// The partitions of `check_entry` that take rows.
+pub(super) struct Open {
+    /// The ranges that take rows, in order of time.
+    pub(super) ranges: Vec<Range>,
+    /// Whether webmon's are all there are: others' bounds are not known.
+    pub(super) is_all: bool,
 }
 
-pub(super) fn ensure(
+/// What `check_entry` takes now.
+pub(super) fn open(client: &mut Client) -> Result<Open, Failure> {
+    let mut open = list(client, CHECKS)?;
+    open.retain(|partition| !partition.is_detaching);
+    let is_all = open.iter().all(|partition| partition.range.is_some());
+    Ok(Open { ranges: open.iter().filter_map(|partition| partition.range).collect(), is_all })
+}
+
+/// What became of partitions that were missing.
+#[derive(Default)]
+pub(super) struct Made {
+    /// Names of the days made.
+    pub(super) days: Vec<String>,
+    /// Why the first that can't be made can't.
+    pub(super) blocked: Option<Failure>,
+}
+
+/// Makes what [`Store::ensure_partitions`] says.
+fn ensure(
     client: &mut Client,
     today: Date,
     days_back: u16,
     days_ahead: u16,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Made, Failure> {
+    let missing = |client: &mut Client| missing(client, today, days_back, days_ahead);
+    if missing(client)?.is_empty() {
+        return Ok(Made::default());
+    }
+    locked(client, LOCK, |client| {
+        let missing = missing(client)?;
+        make_all(client, &missing)
+    })
+}
+
+/// As [`ensure`], unless today's are there. What can't be made is left to the maintenance to tell.
+pub(super) fn begin(
+    client: &mut Client,
+    today: Date,
+    days_back: u16,
+    days_ahead: u16,
+) -> Result<(), Failure> {
+    for table in TABLES {
+        let existing = list(client, table)?;
+        if !absent(table, &existing, today, today)?.is_empty() {
+            return ensure(client, today, days_back, days_ahead).map(drop);
+        }
+    }
+    Ok(())
+}
+
+/// Makes `days` at once for checks that came before the maintenance did, where nobody else makes
+/// or removes partitions and `here`, this host's time, is the server's.
+pub(super) fn make_days(
+    client: &mut Client,
+    here: Timestamp,
+    days: &[Date],
+) -> Result<Made, Failure> {
+    let there = clock::agreed(client, here)?;
+    let last = day_of(there.saturating_add(super::DUE_AHEAD_MAX).unwrap_or(there));
+    let made = locked_now(client, LOCK, |client| {
+        let mut missing = Vec::new();
+        for table in TABLES {
+            let existing = list(client, table)?;
+            for day in days.iter().filter(|day| **day <= last) {
+                missing.extend(absent(table, &existing, *day, *day)?);
+            }
+        }
+        missing.dedup_by_key(|(table, day)| table.partition(*day));
+        make_all(client, &missing)
+    })?;
+    made.ok_or_else(|| {
+        let cause = "another process makes or removes partitions".to_owned();
+        Failure::Said(ErrorKind::Outage, cause)
+    })
+}
+
+/// The partitions that should be there and are not.
+fn missing(
+    client: &mut Client,
+    today: Date,
+    days_back: u16,
+    days_ahead: u16,
+) -> Result<Vec<(Table, Date)>, Failure> {
     let existing = list(client, CHECKS)?;
-    let before = |days: u16| today.saturating_sub(Span::new().days(i32::from(days)));
+    let before = |days: u16| today.saturating_sub(Span::new().days(i64::from(days)));
     let oldest = existing.iter().find_map(|p| p.range).map(|(from, _)| day_of(from));
     let oldest = oldest.unwrap_or(today).min(before(days_back));
     let first = oldest.max(before(GAP_DAYS_MAX));
-    let last = today.saturating_add(Span::new().days(i32::from(days_ahead)));
-    let made = fill(client, CHECKS, &existing, first, last)?;
+    let last = today.saturating_add(Span::new().days(i64::from(days_ahead)));
+    let mut missing = absent(CHECKS, &existing, first, last)?;
     for table in [HOURS, DAYS] {
-        let existing = list(client, table)?;
-        fill(client, table, &existing, oldest, last)?;
+        missing.extend(absent(table, &list(client, table)?, oldest, last)?);
     }
-    Ok(made)
+    Ok(missing)
 }
 
-/// Makes what is missing from the partition of `first` to that of `last`.
-fn fill(
-    client: &mut Client,
+/// Those of `table` that `existing` lacks, from the partition of `first` to that of `last`.
+fn absent(
     table: Table,
     existing: &[Partition],
     first: Date,
     last: Date,
-) -> Result<Vec<String>, Failure> {
-    let mut made = Vec::new();
+) -> Result<Vec<(Table, Date)>, Failure> {
+    let mut absent = Vec::new();
     for day in table.first(first).series(table.step()).take_while(|day| *day <= last) {
-        let (start, end) = table.range(day)?;
+        let (start, _) = table.range(day)?;
         let is_covered = |p: &Partition| p.range.is_some_and(|(a, b)| a <= start && start < b);
         if !existing.iter().any(is_covered) {
-            let name = table.partition(day);
-            make(client, table, &name, start, end)?;
-            made.push(name);
+            absent.push((table, day));
         }
     }
-    if let Some(first) = made.first() {
-        log::info!(count = made.len(), first = first.as_str(); "partitions made");
+    Ok(absent)
+}
+
+/// Makes `missing`. What the server refuses for one of them alone doesn't keep the others.
+fn make_all(client: &mut Client, missing: &[(Table, Date)]) -> Result<Made, Failure> {
+    let (mut names, mut made) = (Vec::new(), Made::default());
+    for (table, day) in missing {
+        let name = table.partition(*day);
+        match make(client, *table, &name, table.range(*day)?) {
+            Ok(()) if table.name == CHECKS.name => made.days.push(name.clone()),
+            Ok(()) => {}
+            Err(failure) if is_of_one(&failure) => {
+                made.blocked.get_or_insert_with(|| {
+                    let cause = format!("{name} cannot be made: {}", failure.cause());
+                    Failure::Said(failure.kind(), cause)
+                });
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        names.push(name);
+    }
+    if let Some(first) = names.first() {
+        log::info!(count = names.len(), first = first.as_str(); "partitions made");
     }
     Ok(made)
 }
 
-fn make(
-    client: &mut Client,
-    table: Table,
-    name: &str,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<(), Failure> {
+/// Whether other partitions may be made all the same: something else has the name, or the table
+/// of that name has other columns, other rows, or a reader.
+fn is_of_one(failure: &Failure) -> bool {
+    let is_locked = failure.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+    is_locked || matches!(failure.kind(), ErrorKind::Data | ErrorKind::Configuration)
+}
+
+/// Makes one partition. A table of its name that stands alone, as somebody detached it, is
+/// attached again: while it is missing, checks of its time would wait.
+fn make(client: &mut Client, table: Table, name: &str, (from, to): Range) -> Result<(), Failure> {
     let (parent, column) = (table.name, table.column);
+    let question = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE n.nspname = current_schema() AND c.relname = $1 \
+                      AND c.relkind = 'r' AND NOT c.relispartition";
     let mut transaction = client.transaction()?;
+    if transaction.query_opt(question, &[&name])?.is_none() {
+        transaction.batch_execute(&format!(
+            "CREATE TABLE {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
+             ALTER TABLE {name} ADD CONSTRAINT {name}_range \
+                 CHECK ({column} >= '{from}' AND {column} < '{to}')",
+        ))?;
+    }
     transaction.batch_execute(&format!(
-        "CREATE TABLE {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
-         ALTER TABLE {name} ADD CONSTRAINT {name}_range \
-             CHECK ({column} >= '{from}' AND {column} < '{to}'); \
-         ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')",
+        "ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}')",
     ))?;
     Ok(transaction.commit()?)
 }

@@ -284,7 +284,8 @@ impl Store {
                 Ok(client.execute(&statement, &list)?)
             })?;
             deleted += count;
-            if count < DELETE_ROWS.unsigned_abs() {
+            // Fewer than asked for is not the end: a row that a replay touches meanwhile falls out.
+            if count == 0 {
                 return Ok(deleted);
             }
         }
@@ -315,6 +316,17 @@ impl Kept {
             payload: payload.to_owned(),
         }
     }
+
+    /// The same with its reason in ASCII.
+    pub(super) fn with_plain_reason(&self) -> Self {
+        let Self { key, reason, payload } = self;
+        Self { key: key.clone(), reason: plain(reason), payload: payload.clone() }
+    }
+}
+
+/// `reason` with `?` for all but printable ASCII, which any encoding and most rules take.
+fn plain(reason: &str) -> String {
+    reason.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
 }
 
 fn storable(reason: &str) -> String {
@@ -372,6 +384,12 @@ impl Settlement {
             gone: rows.iter().filter_map(|row| at(*row)).collect(),
             still: refused.iter().filter_map(|(row, r)| Some((at(*row)?, storable(r)))).collect(),
         }
+    }
+
+    /// The same with its reasons in ASCII.
+    pub(super) fn with_plain_reasons(self) -> Self {
+        let still = self.still.into_iter().map(|(key, reason)| (key, plain(&reason))).collect();
+        Self { still, ..self }
     }
 
     pub(super) fn write(&self, transaction: &mut Transaction<'_>) -> Result<(), Failure> {

@@ -362,3 +362,25 @@ fn checks_of_a_deleted_site_are_stored_as_long_as_its_row_is_there() {
         .unwrap();
     assert_eq!(store.insert_checks(&all[20..30]).unwrap().inserted, 10);
 }
+
+#[test]
+fn a_reason_that_cannot_be_kept_is_kept_plain() {
+    let (database, store, site) = with_site("plain");
+    // As a database says that has no such letters.
+    let rule = "ALTER TABLE rejected_message ADD CHECK (reason !~ '[^ -~]')";
+    database.client().batch_execute(rule).unwrap();
+    let message = |offset, reason| Rejected {
+        topic: "webmon",
+        partition: 3,
+        offset,
+        reason,
+        payload: "ä".as_bytes(),
+    };
+    let messages = [message(1, "no \"ä\" here"), message(2, "plain")];
+    let saved = store.save_batch(&checks(site, 3), &messages).unwrap();
+    assert_eq!((saved.inserted, saved.refused.len()), (3, 0));
+    store.reject(&[message(3, "€\n")]).unwrap();
+    let rows = database.client().query("SELECT reason FROM rejected_message ORDER BY 1", &[]);
+    let reasons: Vec<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(reasons, ["??", "no \"?\" here", "plain"]);
+}

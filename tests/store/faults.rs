@@ -135,3 +135,33 @@ fn a_frozen_server_holds_nobody_and_works_again_afterwards() {
     let _frozen = cluster.freeze();
     within(soon, "closing", || drop(store));
 }
+
+/// A server notices a host that vanished, and gives up its locks and leads.
+#[test]
+fn the_server_looks_for_hosts_that_vanished() {
+    let cluster = Cluster::start(&[], &["local all all scram-sha-256"], &[]);
+    let database = TestDatabase::create_at(&cluster.url(), "keepalive");
+    let mut options = database.options();
+    let store = Store::new(options.clone()).unwrap();
+    store.migrate().unwrap();
+    let site = store.sites().unwrap()[0].website_id;
+    let names = ["keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout"];
+    let values = names.map(|name| format!("current_setting('tcp_{name}')")).join(" || ' ' || ");
+    let meddle = format!(
+        "CREATE TABLE seen (way text, settings text); \
+         CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO seen VALUES (inet_client_addr()::text, {values}); RETURN NULL; END $$; \
+         CREATE TRIGGER meddle BEFORE INSERT ON check_entry \
+         FOR EACH STATEMENT EXECUTE FUNCTION meddle()"
+    );
+    database.client().batch_execute(&meddle).unwrap();
+    assert_eq!(store.insert_checks(&checks(site, 1)).unwrap().inserted, 1);
+    // A Unix socket has none, and refuses none.
+    options.host = cluster.directory().display().to_string();
+    let by_socket = Store::new(options).unwrap();
+    assert_eq!(by_socket.insert_checks(&checks(site, 2)).unwrap().inserted, 1);
+    let question = "SELECT settings FROM seen WHERE way IS NOT NULL";
+    let row = database.client().query_one(question, &[]).unwrap();
+    assert_eq!(row.get::<_, String>(0), "30 10 3 60000");
+    assert!(count(&database, "seen WHERE way IS NULL") > 0);
+}

@@ -9,6 +9,7 @@ mod checks;
 mod examples;
 mod faults;
 mod history;
+mod missing;
 mod outages;
 mod partitions;
 mod past;

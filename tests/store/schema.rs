@@ -153,3 +153,20 @@ fn passwords_are_verified_by_connecting() {
     options.password = Some("wrong".into());
     assert!(!Store::new(options).unwrap().verify_password(&"wrong".into()).unwrap());
 }
+
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    let database = TestDatabase::create("encoding");
+    let name = super::support::services::unique("latin");
+    let mut client = database.client();
+    let make = format!(
+        "CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    );
+    client.batch_execute(&make).unwrap();
+    let mut options = database.options();
+    options.db = name.clone();
+    let error = Store::new(options).unwrap().migrate().unwrap_err();
+    client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.message().contains("the database's encoding is LATIN1"), "{error}");
+}

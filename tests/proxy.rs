@@ -112,8 +112,8 @@ fn latency_is_on_each_way_and_does_not_limit_the_rate() {
     assert!(receive(&mut accepted, bytes.len()) == bytes, "order is kept");
     let took = mono() - begun;
     assert!(took >= latency, "{took:?}");
-    // One chunk after the other would take 13 times the latency.
-    assert!(took < 10 * latency, "{took:?}");
+    // One chunk after the other would take 98 times the latency, 15 s and more.
+    assert!(took < 50 * latency, "{took:?}");
     assert_eq!(proxy.count(Count::Delayed), 200_000);
     accepted.write_all(b"answer").unwrap();
     assert_eq!(receive(&mut client, 6), b"answer");

@@ -25,5 +25,7 @@ fn a_rolling_restart_costs_nothing() {
         }
     }
     let injected = format!("{restarts} times SIGTERM and a new start, each ended with exit code 0");
-    lab.finish(400, "Rolling restart of two producers and two consumers", &injected);
+    let verdict = lab.finish(400, "Rolling restart of two producers and two consumers", &injected);
+    let gaps = (verdict.cut, verdict.orphaned, verdict.uncovered);
+    assert_eq!(gaps, (0, 0, 0), "every site always had somebody: {verdict:?}");
 }

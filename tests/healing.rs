@@ -4,7 +4,7 @@ mod support;
 
 use support::daemon::{Daemon, Lab};
 use support::eventually;
-use support::proxy::Proxy;
+use support::proxy::{Conditions, Count, Proxy};
 use support::services::kafka_servers;
 use support::web::Web;
 
@@ -170,4 +170,53 @@ fn a_killed_producer_goes_on_from_its_spool() {
     );
     producer.stop();
     consumer.stop();
+}
+
+/// The table's thread is then stuck in a call, and the share comes from the copy.
+#[test]
+fn a_share_is_taken_up_while_the_database_does_not_answer() {
+    const SITES: usize = 40;
+    let web = Web::start(|_| (200, "ok".to_owned()));
+    let mut lab = Lab::new("stuck");
+    lab.config(&sites(&web, SITES));
+    let consumer = lab.start("consumer", &[]);
+    let database = Proxy::down(&format!("{}:{}", lab.database.host, lab.database.port));
+    database.set_up();
+    lab.set("WEBMON_DATABASE_HOST", "127.0.0.1")
+        .set("WEBMON_DATABASE_PORT", &database.address.port().to_string());
+    let first = lab.start("producer", &[]);
+    lab.set("WEBMON_PRODUCER_SPOOL_DIR", &lab.dir.path().join("spool2").display().to_string());
+    let second = lab.start("producer", &[]);
+    let shares = || (metric(&first, "webmon_sites"), metric(&second, "webmon_sites"));
+    eventually("they share", || match shares() {
+        (a, b) if a + b == SITES as f64 && a > 0.0 && b > 0.0 => Ok(()),
+        other => Err(other),
+    });
+    let from_ms = webmon::runtime::now().wall.as_millisecond();
+    let since =
+        format!("SELECT count(*) FROM check_entry WHERE timestamp > to_timestamp({from_ms} / 1e3)");
+    lab.wait_for_count("a round", &since, SITES as i64);
+
+    database.set_both(&Conditions { black_hole: true, ..Conditions::default() });
+    eventually("the fault is met", || match database.count(Count::Swallowed) {
+        0 => Err("nothing swallowed"),
+        _ => Ok(()),
+    });
+    second.stop();
+    eventually("the one that is left has all", || match metric(&first, "webmon_sites") {
+        sites if sites == SITES as f64 => Ok(()),
+        sites => Err(sites),
+    });
+    lab.wait_for_count("two more rounds", &since, 4 * SITES as i64);
+    first.stop();
+    consumer.stop();
+    let gaps: i64 = lab
+        .query(
+            "SELECT count(*) FROM (
+                 SELECT timestamp - lag(timestamp) OVER
+                     (PARTITION BY website_id ORDER BY timestamp) AS gap FROM check_entry) x
+             WHERE gap <> interval '5 s'",
+        )
+        .unwrap();
+    assert_eq!(gaps, 0, "due times that no producer took");
 }

@@ -5,7 +5,8 @@
 //!   nobody ever holds the whole list. A page is the compressed list of [`site_list`].
 //! - The state [`INDEX`] names the pages. It is put after them: states of one round are committed
 //!   together or in the order they were put.
-//! - Only one thread reads and writes it.
+//! - Only one thread writes it. Another one that reads it meanwhile may find pages of two rounds, or
+//!   one that has just gone, which is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

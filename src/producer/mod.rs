@@ -42,9 +42,9 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// How long a producer that leaves the group goes on with its sites: the others notice within a
-/// heartbeat (1 s), join again, and look at the site list once a second. What both check meanwhile
-/// is one row.
-const HANDOVER: Duration = Duration::from_secs(4);
+/// heartbeat (1 s), join again, and take the new share up within 2 s. What both check meanwhile is
+/// one row.
+const HANDOVER: Duration = Duration::from_secs(6);
 /// Time for the site list's thread, which looks every second.
 const LISTING: Duration = Duration::from_secs(2);
 
@@ -179,6 +179,8 @@ impl Producer {
             region,
             changes,
         );
+        let (follower, their_stop) = (sites.follower(spool.clone()), handed_over.clone());
+        listing.spawn("share", move || follower.run(&their_stop)).map_err(ProducerError::Thread)?;
         let their_stop = handed_over.clone();
         listing.spawn("sites", move || sites.run(&their_stop)).map_err(ProducerError::Thread)?;
         Ok(Self {

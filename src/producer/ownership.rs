@@ -14,7 +14,7 @@ use crate::runtime::{Backoff, Stop, Threads, now};
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 /// The broker has just answered the group; if it does not describe the topic within some seconds,
-/// the share stays until the next change of the group.
+/// it is taken to have as many partitions as before.
 const TRIES: u32 = 8;
 
 /// The share of this producer. Clones are the same share.
@@ -34,7 +34,8 @@ pub struct Ownership {
 /// dead: who is killed while the group waits for its members is dealt a share all the same, and only
 /// the end of its session, a heartbeat and a new deal give it to somebody else.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
-/// Most shares that are kept so: a group that changes more often within that time deals nonsense.
+/// Most shares that are kept so, the newest: a group that changes more often within that time deals
+/// nonsense.
 const BEFORE_MAX: usize = 16;
 
 /// Partitions of the topic and those of them that are ours; `None`: all sites are ours.
@@ -113,10 +114,13 @@ impl Ownership {
         let mut share = self.lock();
         let release_at = time + share.release_after;
         let before = share.now.replace((count, ours));
-        // Groups change some times in a row: the others may still have the shares before those.
-        if share.before.len() < BEFORE_MAX {
-            share.before.push((before, release_at));
+        // Groups change some times in a row: the others may still have the shares before those. One
+        // that goes round among few shares holds each of them once.
+        share.before.retain(|(other, _)| *other != before);
+        if share.before.len() >= BEFORE_MAX {
+            share.before.remove(0);
         }
+        share.before.push((before, release_at));
         share.version += 1;
     }
 
@@ -176,7 +180,14 @@ impl GroupHandler for Handler {
                 return;
             }
         }
-        log::warn!(topic = self.topic.as_str(); "topic cannot be described: share unchanged");
+        // The group may not deal again for long. Topics seldom get more partitions, and until the
+        // first share all sites are ours.
+        let count = self.ownership.lock().now.as_ref().map(|(count, _)| *count);
+        if let Some(count) = count {
+            self.ownership.set(count, assignment.partitions.iter().copied().collect(), now().mono);
+        }
+        log::warn!(topic = self.topic.as_str(), partitions = count.unwrap_or_default();
+            "topic cannot be described: as many partitions as before");
     }
 
     // The last share stays: overlap costs nothing.
@@ -212,5 +223,23 @@ mod tests {
         for website_id in 1..1000 {
             assert!(one.owns(website_id) != other.owns(website_id), "{website_id}");
         }
+    }
+
+    #[test]
+    fn a_group_that_changes_all_the_time_keeps_the_newest_shares() {
+        let ownership = Ownership::all();
+        ownership.lock().release_after = RELEASE_AFTER;
+        for _ in 0..BEFORE_MAX {
+            ownership.set(8, (0..4).collect(), Duration::ZERO);
+            ownership.set(8, (0..8).collect(), Duration::ZERO);
+        }
+        assert_eq!(ownership.lock().before.len(), 3, "all, four and eight partitions");
+        for count in 0..2 * BEFORE_MAX as i32 {
+            ownership.set(64, (count..=count).collect(), Duration::ZERO);
+        }
+        let share = ownership.lock();
+        assert_eq!(share.before.len(), BEFORE_MAX);
+        let last = Some((64, BTreeSet::from([2 * BEFORE_MAX as i32 - 2])));
+        assert!(share.before.iter().any(|(before, _)| *before == last));
     }
 }

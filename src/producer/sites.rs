@@ -1,18 +1,23 @@
 //! The list of sites: from the table, live; from the spool's copy while the database is away.
 //!
+//! Two threads: one follows the table, and may be held up by a database that does not answer; the
+//! other follows the share of this producer, and takes a changed one up from the copy when the
+//! first does not come to it.
+//!
 //! It may be long, so it goes through in pages: at no time is more than one page held beside what
 //! the dispatcher needs.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::copy::SiteCopy;
 use super::dispatcher::Changes;
 use super::ownership::Ownership;
 use crate::probe::Target;
-use crate::runtime::{Backoff, MailSender, Stop};
+use crate::runtime::{Backoff, MailSender, Stop, mono};
 use crate::site::{SiteDefaults, SiteSpec};
 use crate::spool::Spool;
 use crate::store::{SiteListener, Store, StoreError};
@@ -20,6 +25,11 @@ use crate::telemetry::health;
 
 /// How long one look for changes takes: bounds how late a stop or a changed share is seen.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether the share has changed.
+const SHARE_LOOK: Duration = Duration::from_millis(250);
+/// How long the table's thread has for a changed share: it looks every second, and the table is
+/// newer than the copy.
+const TABLE_FIRST: Duration = Duration::from_millis(1500);
 /// Least time between two rounds, in which changes gather: a change is in force within 2 s, and
 /// thousands of them, one by one, don't mean as many rounds.
 const ROUND_GAP: Duration = Duration::from_millis(250);
@@ -37,7 +47,7 @@ pub(super) struct Sites {
     store: Store,
     copy: SiteCopy,
     websites: Vec<SiteSpec>,
-    handover: Handover,
+    shared: Arc<Shared>,
     /// Whether the tables are there, with the configuration's sites.
     is_prepared: bool,
 }
@@ -53,7 +63,7 @@ impl Sites {
         changes: MailSender<Changes>,
     ) -> Self {
         let handover = Handover {
-            ownership,
+            ownership: ownership.clone(),
             defaults,
             region: region.into(),
             changes,
@@ -61,24 +71,30 @@ impl Sites {
             round: 0,
             pending: Changes::default(),
         };
-        Self { store, copy: SiteCopy::new(spool), websites, handover, is_prepared: false }
+        let handover = Mutex::new(handover);
+        let shared = Arc::new(Shared { ownership, handover, taken_up: AtomicU64::new(0) });
+        Self { store, copy: SiteCopy::new(spool), websites, shared, is_prepared: false }
+    }
+
+    /// The other thread's part.
+    pub(super) fn follower(&self, spool: Spool) -> Follower {
+        Follower { shared: self.shared.clone(), spool }
     }
 
     /// Until the stop: loads, hands over, waits for changes.
     pub(super) fn run(mut self, stop: &Stop) {
         let mut listener = SiteListener::start(&self.store);
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
-        let mut version = self.handover.ownership.version();
+        let mut version = self.shared.ownership.version();
         // What was read may be old: the table is to be read, whether or not anything is told.
         let mut is_stale = true;
         // Nothing waits for the database, not even for its refusal.
-        self.read_copy();
+        self.shared.read_copy(&mut self.copy, version);
         while !stop.is_requested() {
-            let current = self.handover.ownership.version();
-            let share_changed = version != current;
+            let current = self.shared.ownership.version();
+            is_stale |= version != current;
             version = current;
-            is_stale |= share_changed;
-            match self.update(&mut listener, &mut is_stale, stop) {
+            match self.update(&mut listener, &mut is_stale, version, stop) {
                 Ok(None) => {}
                 Ok(Some(sites)) => {
                     backoff.reset();
@@ -91,13 +107,10 @@ impl Sites {
                     // A notification may have been taken without its sites.
                     is_stale = true;
                     // What was read is in force, however long the rest will take.
-                    self.handover.send();
+                    self.shared.handover().send();
                     let cause = error.to_string();
                     if health().unwell(PART, cause.as_str()) {
                         log::warn!(cause = cause.as_str(); "site list cannot be loaded");
-                    }
-                    if share_changed {
-                        self.read_copy();
                     }
                     let _ = stop.wait(backoff.next_delay());
                 }
@@ -111,6 +124,7 @@ impl Sites {
         &mut self,
         listener: &mut SiteListener,
         is_stale: &mut bool,
+        version: u64,
         stop: &Stop,
     ) -> Result<Option<usize>, StoreError> {
         if !self.is_prepared {
@@ -125,43 +139,70 @@ impl Sites {
             return Ok(None);
         }
         let sites = self.read_table(stop)?;
-        *is_stale = false;
-        Ok(Some(sites))
+        if sites.is_some() {
+            *is_stale = false;
+            self.shared.take_up(version);
+        }
+        Ok(sites)
     }
 
     /// A round over the table; how many sites there are. A round that fails has taken in some
-    /// changes and leaves the rest to the next one.
-    fn read_table(&mut self, stop: &Stop) -> Result<usize, StoreError> {
-        self.handover.begin();
+    /// changes and leaves the rest to the next one; so does one in whose midst the stop came, or a
+    /// round over the copy.
+    fn read_table(&mut self, stop: &Stop) -> Result<Option<usize>, StoreError> {
+        let round = self.shared.handover().begin();
         let mut rewrite = self.copy.rewrite();
         let (mut after, mut sites) = (i64::MIN, 0);
         loop {
             let rows = self.store.sites_after(after, PAGE)?;
             let is_last = rows.len() < PAGE;
             sites += rows.len();
+            let mut handover = self.shared.handover();
+            if handover.round != round {
+                return Ok(None);
+            }
             for row in rows {
                 after = row.website_id;
                 let digest = digest(&row.spec);
-                self.handover.take(row.website_id, &row.spec, digest);
+                handover.take(row.website_id, &row.spec, digest);
                 rewrite.add(row.website_id, row.spec, digest);
             }
             if is_last {
+                handover.end();
                 break;
             }
             if stop.is_requested() {
-                return Ok(sites);
+                return Ok(None);
             }
         }
         rewrite.finish();
-        self.handover.end();
-        Ok(sites)
+        Ok(Some(sites))
+    }
+}
+
+/// What both threads work with.
+struct Shared {
+    ownership: Ownership,
+    handover: Mutex<Handover>,
+    /// The version of the share with which the last whole round began.
+    taken_up: AtomicU64,
+}
+
+impl Shared {
+    fn handover(&self) -> MutexGuard<'_, Handover> {
+        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A round over the copy.
-    fn read_copy(&mut self) {
-        self.handover.begin();
-        let (handover, mut sites) = (&mut self.handover, 0);
-        let found = self.copy.read(|website_id, spec| {
+    fn take_up(&self, version: u64) {
+        self.taken_up.fetch_max(version, Ordering::AcqRel);
+    }
+
+    /// A round over the copy, with the share's `version`.
+    fn read_copy(&self, copy: &mut SiteCopy, version: u64) {
+        let mut handover = self.handover();
+        handover.begin();
+        let mut sites = 0;
+        let found = copy.read(|website_id, spec| {
             sites += 1;
             let digest = digest(spec);
             handover.take(website_id, spec, digest);
@@ -169,14 +210,39 @@ impl Sites {
         });
         match found {
             Ok(true) => {
-                self.handover.end();
+                handover.end();
                 log::info!(sites; "using the site list last seen");
             }
             Ok(false) => log::info!("no site list yet: waiting for the database"),
             Err(cause) => {
                 // What could be read is checked; nothing is taken away for it.
-                self.handover.send();
+                handover.send();
                 log::error!(sites, cause = cause.as_str(); "copy of the site list is unreadable");
+            }
+        }
+        self.take_up(version);
+    }
+}
+
+/// Follows the share.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    spool: Spool,
+}
+
+impl Follower {
+    /// Until the stop.
+    pub(super) fn run(&self, stop: &Stop) {
+        let mut changed_at: Option<Duration> = None;
+        while !stop.wait(SHARE_LOOK) {
+            let version = self.shared.ownership.version();
+            if self.shared.taken_up.load(Ordering::Acquire) >= version {
+                changed_at = None;
+                continue;
+            }
+            let time = mono();
+            if time.saturating_sub(*changed_at.get_or_insert(time)) >= TABLE_FIRST {
+                self.shared.read_copy(&mut SiteCopy::new(self.spool.clone()), version);
             }
         }
     }
@@ -206,11 +272,13 @@ struct Handover {
 }
 
 impl Handover {
-    fn begin(&mut self) {
+    /// Begins a round; its number.
+    fn begin(&mut self) -> u32 {
         // What a round that broke off has left must not meet what this one takes away: within one
         // change what goes, goes first.
         self.send();
         self.round = self.round.wrapping_add(1);
+        self.round
     }
 
     /// A site of the round.

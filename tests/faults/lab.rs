@@ -279,6 +279,25 @@ impl FaultLab {
         log
     }
 
+    /// SIGTERM to everybody at once: who hands over to others takes some seconds.
+    fn stop_all(&mut self) -> Vec<(Who, Vec<String>)> {
+        let all: Vec<(Who, Daemon)> = self
+            .everybody()
+            .into_iter()
+            .map(|who| (who, self.end(who, |from_ms| Ending::Stopped { from_ms })))
+            .collect();
+        let logs: Vec<(Who, Vec<String>)> = std::thread::scope(|scope| {
+            let stops: Vec<_> =
+                all.into_iter().map(|(who, daemon)| (who, scope.spawn(|| daemon.stop()))).collect();
+            stops.into_iter().map(|(who, stop)| (who, stop.join().expect("it ends"))).collect()
+        });
+        for (who, log) in &logs {
+            self.is_gone(*who);
+            self.keep_log(*who, log);
+        }
+        logs
+    }
+
     /// SIGSTOP or SIGCONT.
     pub(crate) fn signal(&self, who: Who, signal: Signal) {
         self.daemon(who).signal(signal);
@@ -405,8 +424,7 @@ impl FaultLab {
             if is_read && lags.iter().any(Option::is_some) { Ok(()) } else { Err(lags) }
         });
         self.wait_until_stored();
-        for who in self.everybody() {
-            let log = self.stop(who);
+        for (who, log) in self.stop_all() {
             let left = log.iter().find(|line| line.contains("stopped with results in the spool"));
             assert_eq!(left, None, "{who:?}");
         }

@@ -31,7 +31,8 @@ fn logged(lab: &FaultLab, who: Who, text: &str) -> usize {
 
 /// How many results the producer says it lost.
 fn lost(lab: &FaultLab) -> u64 {
-    lab.metric(PRODUCER, "webmon_spool_lost_total").expect("the counter") as u64
+    // There with the first one; the test waits for many.
+    lab.metric(PRODUCER, "webmon_spool_lost_total").unwrap_or(0.0) as u64
 }
 
 /// The spool's disk is full while the broker is away: what neither the file nor the memory set

@@ -256,12 +256,15 @@ fn a_producer_takes_over_and_is_killed_alone() {
 fn everybody_is_stopped_under_load() {
     let mut lab = FaultLab::shared(Plan { producers: 2, consumers: 2, ..Plan::new("sigterm") });
     lab.start_all();
-    let rounds = if is_full() { 10 } else { 1 };
+    let rounds = if is_full() { 5 } else { 1 };
     let mut stops = 0;
     for _ in 0..rounds {
         for who in lab.everybody() {
             let pause = lab.random.between(Duration::ZERO, SHORT);
             lab.let_run(pause);
+            if let Who::Producer(_) = who {
+                lab.wait_until_shared();
+            }
             lab.stop(who);
             stops += 1;
             // The others have its sites by then, and show it.

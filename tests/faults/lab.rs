@@ -231,6 +231,19 @@ impl FaultLab {
         self.daemon(who).wait_for_log("sites changed");
     }
 
+    /// Waits until no site is two producers' any more: only then it matters that one hands over.
+    pub(crate) fn wait_until_shared(&self) {
+        let producers = || (0..self.plan.producers).map(Who::Producer);
+        let wanted = self.plan.sites as f64;
+        eventually("each site is one producer's", || {
+            let shares: Vec<Option<f64>> =
+                producers().map(|who| self.metric(who, "webmon_sites")).collect();
+            let is_shared = shares.iter().all(|share| share.is_some_and(|sites| sites > 0.0));
+            let sum: f64 = shares.iter().flatten().sum();
+            if is_shared && sum == wanted { Ok(()) } else { Err(shares) }
+        });
+    }
+
     /// A running process.
     pub(crate) fn daemon(&self, who: Who) -> &Daemon {
         self.running.get(&who).unwrap_or_else(|| panic!("{who:?} does not run"))

@@ -13,6 +13,9 @@ fn a_rolling_restart_costs_nothing() {
     let mut restarts = 0;
     for _ in 0..rounds {
         for who in lab.everybody() {
+            if let Who::Producer(_) = who {
+                lab.wait_until_shared();
+            }
             let log = lab.stop(who);
             let stopping = log.iter().any(|line| line.contains("\"stopping\""));
             assert!(stopping, "{who:?} heard of it: {log:?}");

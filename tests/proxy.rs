@@ -106,18 +106,19 @@ fn latency_is_on_each_way_and_does_not_limit_the_rate() {
     let latency = Duration::from_millis(150);
     let jitter = Duration::from_millis(50);
     proxy.set(Way::ToServer, Conditions { latency, jitter, ..Conditions::default() });
-    let bytes = sample(200_000);
+    // Less than what may be on the way.
+    let bytes = sample(900_000);
     let begun = mono();
     client.write_all(&bytes).unwrap();
     assert!(receive(&mut accepted, bytes.len()) == bytes, "order is kept");
     let took = mono() - begun;
     assert!(took >= latency, "{took:?}");
-    // One chunk after the other would take 13 times the latency.
-    assert!(took < 10 * latency, "{took:?}");
-    assert_eq!(proxy.count(Count::Delayed), 200_000);
+    // One chunk of 16 KiB after the other would take 54 times the latency.
+    assert!(took < 40 * latency, "{took:?}");
+    assert_eq!(proxy.count(Count::Delayed), 900_000);
     accepted.write_all(b"answer").unwrap();
     assert_eq!(receive(&mut client, 6), b"answer");
-    assert_eq!(proxy.count(Count::Delayed), 200_000, "the other way is as it was");
+    assert_eq!(proxy.count(Count::Delayed), 900_000, "the other way is as it was");
 }
 
 #[test]

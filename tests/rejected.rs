@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::panic::AssertUnwindSafe;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use support::daemon::Lab;
 use support::topic::Topic;
+
+/// Checks that are published at once while a replay goes on.
+const PORTION: i64 = 50;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -192,7 +197,7 @@ fn what_is_not_there_is_told_by_the_exit_code() {
 fn a_long_replay_goes_on_where_it_was_cut_off() {
     let lab = Lab::new("rejected_many");
     assert!(lab.run(&["migrate"]).status.success());
-    let topic = Topic::new(&lab, 1);
+    let mut topic = Topic::new(&lab, 1);
     let mut client = lab.database.client();
     let mut transaction = client.transaction().unwrap();
     let insert = "INSERT INTO rejected_message (topic, \"partition\", \"offset\", reason, payload) \
@@ -213,12 +218,43 @@ fn a_long_replay_goes_on_where_it_was_cut_off() {
              WHEN (OLD.\"offset\" = 2500) EXECUTE FUNCTION cut()",
         )
         .unwrap();
-    let output = run(&lab, &["replay", "--all"], 4);
-    assert!(text(&output.stderr).contains("2000 messages were replayed before"), "{output:?}");
+    // A consumer saves the same checks meanwhile, and others.
+    let consumer = lab.start("consumer", &[]);
+    let mut published = topic.publish_checks(PORTION);
     let rows = || -> i64 { lab.query("SELECT count(*) FROM check_entry").unwrap() };
-    assert_eq!((rows(), left(&lab)), (2000, 1500));
-    client.batch_execute("DROP TRIGGER cut ON rejected_message").unwrap();
-    let done = json(&lab, &["replay", "--all"], 0);
-    assert_eq!((&done["stored"], &done["known"]), (&1500.into(), &0.into()));
-    assert_eq!((rows(), left(&lab)), (3500, 0));
+    lab.wait_for_count("the consumer is at work", "SELECT count(*) FROM check_entry", published);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            let mut more = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                more += topic.publish_checks(PORTION);
+            }
+            more
+        });
+        // Whatever fails in here, the thread must end.
+        let replays = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let output = run(&lab, &["replay", "--all"], 4);
+            let said = text(&output.stderr);
+            assert!(said.contains("2000 messages were replayed before"), "{output:?}");
+            assert!(rows() >= 2000);
+            assert_eq!(left(&lab), 1500);
+            client.batch_execute("DROP TRIGGER cut ON rejected_message").unwrap();
+            let done = json(&lab, &["replay", "--all"], 0);
+            let counts = ["stored", "known"].map(|key| done[key].as_i64().unwrap());
+            assert_eq!(counts.iter().sum::<i64>(), 1500, "{done}");
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        published += publishing.join().unwrap();
+        replays.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    // The messages are the first 3500 of the same row of checks.
+    let all = published.max(3500);
+    lab.wait_for_count("all is stored", "SELECT count(*) FROM check_entry", all);
+    support::eventually("nothing is left in the topic", || match topic.committed(&lab)[..] {
+        [offset] if offset == published => Ok(()),
+        ref other => Err(other.to_vec()),
+    });
+    assert_eq!((rows(), left(&lab)), (all, 0));
+    consumer.stop();
 }

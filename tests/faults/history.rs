@@ -120,6 +120,8 @@ pub(crate) struct History {
     pub(crate) until_ms: i64,
     /// Due times in these need not have one, and are counted.
     pub(crate) excused: Vec<(i64, i64)>,
+    /// When the scenario kept a producer from beginning its checks in time, from and to, in ms.
+    pub(crate) starved: Vec<(i64, i64)>,
     /// Kinds of failures that the fault itself explains; such a row has no token.
     pub(crate) tolerated: Vec<&'static str>,
     /// Rows of `rejected_message`, and how many there should be.

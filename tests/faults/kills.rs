@@ -13,6 +13,9 @@ const SHORT: Duration = Duration::from_millis(1500);
 const LONG: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(9));
 /// Longest time somebody stays dead before the restart.
 const DEAD: Duration = Duration::from_secs(1);
+/// The most due times without a row in the storm, in percent: 7 % in a run of 200 kills, more in a
+/// short one, which is hardly more than the kills. What is excused must not become the rule.
+const MOST_WITHOUT_ROW_PERCENT: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
@@ -205,11 +208,13 @@ fn everybody_is_killed() {
         println!("kills so far {}; all was stored {took:?} after the last", storm.tally);
     }
     let Storm { lab, services, tally } = storm;
-    lab.finish(
+    let verdict = lab.finish(
         10,
         "`kill -9` of two producers, two consumers, broker and database",
         &tally.to_string(),
     );
+    let percent = verdict.without_row_percent();
+    assert!(percent < MOST_WITHOUT_ROW_PERCENT, "{percent:.1} % have no row: {verdict:?}");
     drop(services);
 }
 
@@ -237,7 +242,7 @@ fn a_producer_takes_over_and_is_killed_alone() {
         lab.wait_until_ready(alone);
     }
     let injected = format!(
-        "{}, all gone by signal 9; the first for {} s",
+        "{} times, all gone by signal 9; the first for {} s",
         kills + 1,
         (now_ms() - killed_ms) / 1000
     );
@@ -251,14 +256,19 @@ fn a_producer_takes_over_and_is_killed_alone() {
 fn everybody_is_stopped_under_load() {
     let mut lab = FaultLab::shared(Plan { producers: 2, consumers: 2, ..Plan::new("sigterm") });
     lab.start_all();
-    let rounds = if is_full() { 10 } else { 1 };
+    let rounds = if is_full() { 5 } else { 1 };
     let mut stops = 0;
     for _ in 0..rounds {
         for who in lab.everybody() {
             let pause = lab.random.between(Duration::ZERO, SHORT);
             lab.let_run(pause);
+            if let Who::Producer(_) = who {
+                lab.wait_until_shared();
+            }
             lab.stop(who);
             stops += 1;
+            // The others have its sites by then, and show it.
+            lab.let_run(SHORT);
             lab.start(who);
             if let Who::Producer(_) = who {
                 // Nobody stops the second before the first is back.
@@ -269,7 +279,8 @@ fn everybody_is_stopped_under_load() {
     }
     let injected = format!("{stops} times, exit code 0 each time");
     let verdict = lab.finish(12, "SIGTERM under load, and a new start", &injected);
-    assert_eq!(verdict.cut, 0, "a stop cuts nothing off: {verdict:?}");
+    let gaps = (verdict.cut, verdict.orphaned, verdict.uncovered);
+    assert_eq!(gaps, (0, 0, 0), "a stop cuts nothing off, and leaves no site alone: {verdict:?}");
 }
 
 /// One that is killed while the group waits for another dead one: the broker deals it a share.
@@ -290,6 +301,6 @@ fn a_producer_is_killed_while_it_joins() {
     lab.start(dying);
     lab.wait_until_ready(dying);
     lab.let_run(Duration::from_secs(u64::from(4 * lab.plan.session)));
-    let injected = "twice, the second time while its group waited for the first";
+    let injected = "2 times, the second while its group waited for the first";
     lab.finish(13, "`kill -9` of a producer that joins its group", injected);
 }

@@ -15,6 +15,10 @@ use crate::wires::{Path, Wires};
 const PRODUCER: Who = Who::Producer(0);
 const CONSUMER: Who = Who::Consumer(0);
 
+/// How often a change may be said: once, and again when some commit fits in between. Far less often
+/// than results are lost.
+const MOST_SAID: usize = 5;
+
 /// A lab at the services that all tests share.
 fn shared(plan: Plan) -> FaultLab {
     FaultLab::new(plan, TestDatabase::create(plan.name), &kafka_servers().join(","))
@@ -27,6 +31,7 @@ fn logged(lab: &FaultLab, who: Who, text: &str) -> usize {
 
 /// How many results the producer says it lost.
 fn lost(lab: &FaultLab) -> u64 {
+    // There with the first one; the test waits for many.
     lab.metric(PRODUCER, "webmon_spool_lost_total").unwrap_or(0.0) as u64
 }
 
@@ -65,13 +70,17 @@ fn a_full_disk_loses_exactly_what_is_counted() {
     wires.proxy(Path::ProducerKafka).set_up();
     lab.history.kafka_away.push((from_ms, now_ms()));
     lab.daemon(PRODUCER).wait_for_log("spool has room again");
+    eventually("it is ready again", || match lab.daemon(PRODUCER).get("/readyz") {
+        (200, _) => Ok(()),
+        other => Err(other),
+    });
     let until_ms = now_ms();
     assert_eq!(lab.daemon(PRODUCER).pid(), pid, "without a restart");
-    for text in ["spool can't be written", "new results are lost", "spool has room again"] {
-        assert_eq!(logged(&lab, PRODUCER, text), 1, "{text}");
-    }
-
     let lost = lost(&lab);
+    for text in ["spool can't be written", "new results are lost", "spool has room again"] {
+        let said = logged(&lab, PRODUCER, text);
+        assert!((1..=MOST_SAID).contains(&said), "{text}: {said} times, {lost} lost");
+    }
     // What was counted as lost is not waited for; that it is not more is seen below.
     eventually("all others are stored", || {
         let missing = oracle::without_row(lab.look()?, until_ms);

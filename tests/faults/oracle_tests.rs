@@ -5,7 +5,7 @@ use webmon::schedule::lattice;
 use webmon::site::Interval;
 
 use crate::history::{Ending, History, Life, Page, Request, Row, Site};
-use crate::oracle::{LOSS_WINDOW_MS, PROBE_END_MS, Verdict, judge, unstored};
+use crate::oracle::{LOSS_WINDOW_MS, PROBE_END_MS, RESPONSE_SLACK_MS, Verdict, judge, unstored};
 
 const INTERVAL_MS: i64 = 5000;
 const REGION: &str = "r";
@@ -250,6 +250,19 @@ fn every_wrong_value_is_found() {
     assert_faults(&history, &["response_time"]);
 }
 
+/// Lateness of the check, or of its result, is no part of the response time.
+#[test]
+fn a_response_time_with_something_else_in_it_is_found() {
+    let mut history = calm();
+    let slow = history.requests.iter().position(|request| request.site == 2).unwrap();
+    let took_ms = history.requests[slow].answered_ms.unwrap() - history.requests[slow].arrived_ms;
+    let most_ms = took_ms + RESPONSE_SLACK_MS;
+    history.rows[slow].response_time = Some(most_ms as f64 / 1000.0);
+    assert_clean(&history);
+    history.rows[slow].response_time = Some((most_ms + 1) as f64 / 1000.0);
+    assert_faults(&history, &["a long response_time"]);
+}
+
 #[test]
 fn a_missed_row_holds_nothing_and_a_failure_must_be_explained() {
     let mut history = calm();
@@ -262,9 +275,13 @@ fn a_missed_row_holds_nothing_and_a_failure_must_be_explained() {
     history.tolerated = vec!["timeout"];
     assert_eq!(assert_clean(&history).troubled, 1);
     history.rows[3].outcome = "missed".to_owned();
-    assert_faults(&history, &["missed, yet checked"]);
+    assert_faults(&history, &["missed, yet checked", "missed for no reason"]);
     let row = &mut history.rows[3];
     (row.http_status, row.response_time, row.started_ms) = (None, None, None);
+    let due_ms = row.due_ms;
+    // Nothing was done to the producer: it has no reason to miss anything.
+    assert_faults(&history, &["missed for no reason"]);
+    history.starved.push((due_ms, due_ms));
     assert_clean(&history);
     history.tolerated.clear();
     history.requests.push(asked);
@@ -308,6 +325,58 @@ fn sites_go_on_within_the_session_timeout_and_one_interval() {
     let mut history = taken_over(17_000);
     history.kafka_away.push((KILL_MS + 2000, KILL_MS + 7000));
     assert_clean(&history);
+}
+
+/// A row that says only that a due time of the site passed.
+fn miss(history: &mut History, site: usize, due_ms: i64) {
+    let identity = identity(site);
+    let is_it = |row: &&mut Row| {
+        (row.id, row.due_ms)
+            == (identity.check_entry_id(jiff::Timestamp::from_millisecond(due_ms).unwrap()), due_ms)
+    };
+    let row = history.rows.iter_mut().find(is_it).unwrap();
+    row.outcome = "missed".to_owned();
+    let token = row.captures.pop().unwrap();
+    (row.http_status, row.response_time, row.started_ms) = (None, None, None);
+    (row.failure_kind, row.body_bytes, row.redirects, row.regex_match) = (None, None, None, None);
+    history.requests.retain(|request| request.token != token);
+}
+
+#[test]
+fn a_missed_row_needs_a_stop_or_a_new_share() {
+    // Two producers, one of which dies: shares change, and not before.
+    let after_ms = due_times(3, KILL_MS + 1000, END_MS)[0];
+    let mut history = taken_over(8000);
+    miss(&mut history, 3, after_ms);
+    assert_clean(&history);
+    miss(&mut history, 3, due_times(3, KILL_MS - 20_000, END_MS)[0]);
+    assert_faults(&history, &["missed for no reason"]);
+    // Alone, nobody deals; a kill leaves nothing behind that could say so.
+    let mut history = killed(300);
+    miss(&mut history, 3, after_ms);
+    assert_faults(&history, &["missed for no reason"]);
+    // A stop records what waits.
+    let mut history = killed(300);
+    history.lives[0].ended = Some(Ending::Stopped { from_ms: KILL_MS });
+    let before_ms = *due_times(3, BEGIN_MS, KILL_MS).last().unwrap();
+    miss(&mut history, 3, before_ms);
+    assert_clean(&history);
+}
+
+/// Who stops in order hands its sites over; only without a broker it can't.
+#[test]
+fn a_stop_of_one_of_two_leaves_no_gap() {
+    let stopped = |later_ms| {
+        let mut history = taken_over(later_ms);
+        history.lives[0].ended = Some(Ending::Stopped { from_ms: KILL_MS });
+        history.lives[0].gone_ms = Some(KILL_MS + 100);
+        history
+    };
+    assert_clean(&stopped(0));
+    assert_faults(&stopped(5000), &["no row of site"]);
+    let mut history = stopped(5000);
+    history.kafka_away.push((KILL_MS - 1000, KILL_MS + 1000));
+    assert!(assert_clean(&history).orphaned > 0);
 }
 
 #[test]

@@ -117,7 +117,9 @@ fn broker_and_database_are_away_for_long() {
     let rate = lab.plan.sites as u64 / u64::from(lab.plan.interval);
     let faults: [(&str, Fault); 2] =
         [("broker, in the spool", without_broker), ("database, in the topic", without_database)];
-    let mut injected = format!("for {seconds} s each, at {rate} checks/s");
+    let mut injected = format!(
+        "broker by `kill -9`, database by `kill -9`, for {seconds} s each, at {rate} checks/s"
+    );
     for (what, inject) in faults {
         let (memory, (waiting, took)) =
             Memory::while_running(&mut lab, |lab| inject(lab, &mut services));

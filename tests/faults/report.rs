@@ -55,11 +55,13 @@ impl Line<'_> {
     pub(crate) fn write(&self) {
         let v = self.verdict;
         println!(
-            "{} [checked twice, stored once: {}; failures that the fault explains: {}; rejected: {}]",
+            "{} [checked twice, stored once: {}; failures that the fault explains: {}; rejected: {}; \
+             due times without a row: {:.1} %]",
             self.row(),
             v.overlaps,
             v.troubled,
             v.rejected.as_deref().unwrap_or("as expected"),
+            v.without_row_percent(),
         );
         let Some(path) = std::env::var_os("WEBMON_TEST_FAULTS_REPORT") else { return };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);

@@ -13,6 +13,9 @@ fn a_rolling_restart_costs_nothing() {
     let mut restarts = 0;
     for _ in 0..rounds {
         for who in lab.everybody() {
+            if let Who::Producer(_) = who {
+                lab.wait_until_shared();
+            }
             let log = lab.stop(who);
             let stopping = log.iter().any(|line| line.contains("\"stopping\""));
             assert!(stopping, "{who:?} heard of it: {log:?}");
@@ -25,5 +28,7 @@ fn a_rolling_restart_costs_nothing() {
         }
     }
     let injected = format!("{restarts} times SIGTERM and a new start, each ended with exit code 0");
-    lab.finish(400, "Rolling restart of two producers and two consumers", &injected);
+    let verdict = lab.finish(400, "Rolling restart of two producers and two consumers", &injected);
+    let gaps = (verdict.cut, verdict.orphaned, verdict.uncovered);
+    assert_eq!(gaps, (0, 0, 0), "every site always had somebody: {verdict:?}");
 }

@@ -16,6 +16,10 @@ const CONSUMER: Who = Who::Consumer(0);
 /// What the connections of webmon's daemons are told apart by.
 const DAEMONS: &str = "datname = current_database() AND application_name LIKE 'webmon-%'";
 
+/// A counter that doesn't change for so long has come to rest: with checks at 20 a second it
+/// otherwise changes with every batch.
+const REST: Duration = Duration::from_secs(2);
+
 /// What is done to the services, and how often, in words.
 type Fault = fn(&mut Wires, &mut FaultLab) -> String;
 
@@ -26,7 +30,7 @@ fn while_away() -> Duration {
 
 /// A counter of a daemon; it stands still when what feeds it does.
 fn counter(lab: &FaultLab, who: Who, name: &str) -> f64 {
-    lab.metric(who, name).unwrap_or(0.0)
+    lab.metric(who, name).unwrap_or_else(|| panic!("{who:?} has no {name}"))
 }
 
 /// Waits until `/readyz` of a daemon names the cause `text`.
@@ -40,8 +44,13 @@ fn wait_for_cause(lab: &FaultLab, who: Who, text: &str) {
 /// Lets the time pass in which `name` must stand still while checks go on.
 fn stands_still(lab: &FaultLab, who: Who, name: &str) -> usize {
     // What was answered before the freeze may be counted after it.
-    lab.let_run(Duration::from_secs(1));
-    let (before, asked) = (counter(lab, who, name), lab.web.count());
+    let mut last = counter(lab, who, name);
+    let before = eventually(&format!("{name} comes to rest"), || {
+        lab.let_run(REST);
+        let now = counter(lab, who, name);
+        if std::mem::replace(&mut last, now) == now { Ok(now) } else { Err(now) }
+    });
+    let asked = lab.web.count();
     lab.let_run(while_away());
     let more = lab.web.count() - asked;
     assert_eq!(counter(lab, who, name), before, "{name} stands still");

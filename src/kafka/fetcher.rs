@@ -10,7 +10,7 @@
 //! - Offsets the broker no longer has are skipped to the partition's beginning, counted and
 //!   logged: never silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +24,13 @@ use super::connection::{DATA_TIMEOUT, text};
 use super::errors::{Verdict, verdict};
 use super::frames::Suspects;
 use super::records::Reader;
+use super::shares::Shares;
 use super::{KafkaError, KafkaOptions};
+use crate::runtime::mono;
 use crate::telemetry::{ByPartition, metrics};
 
 /// As a wanted offset: from the partition's first record on.
 pub const EARLIEST: i64 = -2;
-
-/// Longest wait of a broker for new records, well below the connection's read timeout.
-const MAX_WAIT: Duration = Duration::from_secs(3);
-
-/// Least share of a partition in what one fetch may bring.
-const PARTITION_BYTES_MIN: i32 = 64 << 10;
 
 /// How long a fetch may take and how much it may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,14 +210,23 @@ impl Fetcher {
         let by_leader = self.by_leader(&wanted, &mut errors)?;
         let shares = Shares::of(limits, wanted.len(), by_leader.len());
         self.turn = self.turn.wrapping_add(1);
+        let held_back = self.held_back(&wanted, mono());
         for (leader, mut partitions) in by_leader {
+            let all = partitions.len();
+            partitions.retain(|(partition, _)| !held_back.contains(partition));
+            if partitions.is_empty() {
+                continue;
+            }
             // A broker fills its answer in the order of the request.
             let first = self.turn % partitions.len().max(1);
             partitions.rotate_left(first);
             let answer = self.ask(&leader, &partitions, &shares);
             let result =
                 answer.and_then(|answer| self.read(answer, &partitions, &shares, &mut fetched));
-            self.note(&leader, result.as_ref().err());
+            // What was wrong with a partition that is held back is still.
+            if partitions.len() == all || result.is_err() {
+                self.note(&leader, result.as_ref().err());
+            }
             if let Err(error) = result {
                 self.cluster.forget_layout();
                 errors.push(error);
@@ -235,6 +240,15 @@ impl Fetcher {
         }
         fetched.iter().for_each(Unread::note_lag);
         Ok(fetched)
+    }
+
+    /// Partitions that are not asked for again yet, unless that is all: then the caller waits.
+    fn held_back(&self, wanted: &[(i32, i64)], now: Duration) -> BTreeSet<i32> {
+        let is_held = |partition: &i32| {
+            self.suspects.get(partition).is_some_and(|suspects| suspects.is_held_back(now))
+        };
+        let held: BTreeSet<i32> = wanted.iter().map(|(p, _)| *p).filter(is_held).collect();
+        if held.len() < wanted.len() { held } else { BTreeSet::new() }
     }
 
     /// Partitions whose first offset must be asked for before anything can be fetched.
@@ -312,7 +326,7 @@ impl Fetcher {
         let mut first_error = None;
         for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let Some(offset) = wanted.get(&data.partition_index) else { continue };
-            let is_at_limit = is_full || size(&data) >= bytes(shares.partition_bytes);
+            let is_at_limit = is_full || shares.is_reached_by(&data);
             match self.read_partition(data, *offset, is_at_limit) {
                 Ok(fetched) => out.push(fetched),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -332,6 +346,7 @@ impl Fetcher {
             let bytes = data.records.unwrap_or_default();
             let judged = self.suspects.entry(partition).or_default();
             let bytes = judged.judge(bytes, wanted, is_at_limit).map_err(|cause| {
+                judged.hold_back(mono());
                 let cause = format!("partition {partition}: {cause}");
                 KafkaError::Protocol { operation: "fetch", cause }
             })?;
@@ -389,15 +404,6 @@ impl Fetcher {
     }
 }
 
-/// The bytes that came of a partition.
-fn size(data: &PartitionData) -> usize {
-    data.records.as_ref().map_or(0, Bytes::len)
-}
-
-fn bytes(limit: i32) -> usize {
-    usize::try_from(limit).unwrap_or(0)
-}
-
 /// Splits off the partitions whose offset is not a place yet.
 fn known_offsets(wanted: &[(i32, i64)]) -> (Vec<(i32, i64)>, Vec<i32>) {
     let (known, unknown): (Vec<_>, Vec<_>) =
@@ -405,40 +411,11 @@ fn known_offsets(wanted: &[(i32, i64)]) -> (Vec<(i32, i64)>, Vec<i32>) {
     (known, unknown.into_iter().map(|(partition, _)| partition).collect())
 }
 
-/// What one request to one leader may ask for.
-#[derive(Debug, PartialEq)]
-struct Shares {
-    wait_ms: i32,
-    min_bytes: i32,
-    leader_bytes: i32,
-    partition_bytes: i32,
-}
-
-impl Shares {
-    fn of(limits: FetchLimits, partitions: usize, leaders: usize) -> Self {
-        let among = |count: usize| i32::try_from(count).unwrap_or(i32::MAX).max(1);
-        let (partitions, leaders) = (among(partitions), among(leaders));
-        let max_bytes = limits.max_bytes.max(1);
-        Self {
-            wait_ms: limits.max_wait.min(MAX_WAIT).as_millis() as i32 / leaders,
-            min_bytes: limits.min_bytes,
-            leader_bytes: (max_bytes / leaders).max(1),
-            partition_bytes: (max_bytes / partitions).max(PARTITION_BYTES_MIN).min(max_bytes),
-        }
-    }
-
-    /// Whether an answer is as large as it may be, so that any batch in it may be cut.
-    fn is_full(&self, answer: &FetchResponse) -> bool {
-        let parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
-        parts.map(size).sum::<usize>() >= bytes(self.leader_bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kafka::Compression;
-    use crate::kafka::frames::SAME_FETCHES;
+    use crate::kafka::frames::{AGAIN_AFTER, SAME_FETCHES};
     use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
 
     fn fetcher() -> Fetcher {
@@ -479,6 +456,16 @@ mod tests {
         }));
         assert!(fetcher.read_partition(other, 0, false).is_err());
         assert!(fetcher.read_partition(damaged(), 0, false).is_err());
+    }
+
+    #[test]
+    fn a_partition_with_an_error_is_not_asked_for_at_once_again() {
+        let mut fetcher = fetcher();
+        assert!(fetcher.read_partition(damaged(), 0, false).is_err());
+        let wanted = [(3, 0), (4, 0)];
+        assert_eq!(fetcher.held_back(&wanted, Duration::ZERO), BTreeSet::from([3]));
+        assert_eq!(fetcher.held_back(&wanted, mono() + AGAIN_AFTER), BTreeSet::new());
+        assert_eq!(fetcher.held_back(&wanted[..1], Duration::ZERO), BTreeSet::new());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::records::RecordBatchDecoder;
@@ -18,6 +19,10 @@ use kafka_protocol::records::RecordBatchDecoder;
 /// What looks damaged is handed on when it came so often, byte by byte the same: then it is what
 /// the broker has, damaged on its disk, or a topic whose offsets have gaps.
 pub(super) const SAME_FETCHES: u32 = 4;
+
+/// How long a partition with such an answer is left out while others are fetched: the broker has
+/// bytes for it and answers at once, again and again.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Where a batch's length stands (4 bytes, big endian): behind its base offset.
 const LENGTH_AT: Range<usize> = 8..12;
@@ -80,9 +85,21 @@ struct Suspect {
 /// What looked damaged in the last answer of one partition, by a hash of its bytes, and how often
 /// it came.
 #[derive(Debug, Default)]
-pub(super) struct Suspects(HashMap<u64, u32>);
+pub(super) struct Suspects {
+    seen: HashMap<u64, u32>,
+    /// Not to be fetched before (monotonic).
+    again_at: Duration,
+}
 
 impl Suspects {
+    pub(super) fn hold_back(&mut self, now: Duration) {
+        self.again_at = now.saturating_add(AGAIN_AFTER);
+    }
+
+    pub(super) fn is_held_back(&self, now: Duration) -> bool {
+        now < self.again_at
+    }
+
     /// What of `bytes`, fetched from `wanted` on, can be read now. `is_at_limit`: the answer is as
     /// large as was asked for, so that its last batch may be cut.
     ///
@@ -105,12 +122,12 @@ impl Suspects {
             return Ok(bytes);
         }
         let suspects = suspects(&bytes, wanted)?;
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.seen);
         for suspect in &suspects {
             let fetches = before.get(&suspect.hash).copied().unwrap_or(0).saturating_add(1);
-            self.0.insert(suspect.hash, fetches);
+            self.seen.insert(suspect.hash, fetches);
         }
-        let is_new = |suspect: &Suspect| self.0.get(&suspect.hash) < Some(&SAME_FETCHES);
+        let is_new = |suspect: &Suspect| self.seen.get(&suspect.hash) < Some(&SAME_FETCHES);
         match suspects.into_iter().find(is_new) {
             Some(Suspect { at: 0, cause, .. }) => Err(cause),
             Some(Suspect { at, .. }) => Ok(bytes.split_to(at)),

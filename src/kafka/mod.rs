@@ -30,6 +30,7 @@ mod partitioner;
 mod preflight;
 mod publisher;
 mod records;
+mod shares;
 pub mod topics;
 
 pub use commits::{CommitError, Committer};

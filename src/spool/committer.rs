@@ -140,3 +140,28 @@ impl Committer {
         self.shared.lock().urgent |= !self.group.is_empty();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use redb::backends::FileBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_salvage_that_fails_is_repeated_less_often_than_a_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Box::new(|builder: &redb::Builder, file| {
+            Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+        });
+        let directory = Directory::hold(dir.path(), open).unwrap();
+        let mut committer = Committer::new(Arc::new(Shared::new(1, 1)), directory);
+        let full = || Fault::Io(ErrorKind::StorageFull, "full".to_owned());
+        let last = |committer: &mut Committer, fault: &Fault| {
+            (0..20).map(|_| committer.delay(fault)).last().unwrap()
+        };
+        assert!(last(&mut committer, &Fault::Salvage(Box::new(full()))) >= SALVAGE_CAP / 2);
+        assert!(last(&mut committer, &full()) <= RETRY_CAP);
+    }
+}

@@ -10,7 +10,7 @@
 //! - Offsets the broker no longer has are skipped to the partition's beginning, counted and
 //!   logged: never silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +22,15 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, FetchResponse, To
 use super::cluster::{AT_START, Cluster, first_cause};
 use super::connection::{DATA_TIMEOUT, text};
 use super::errors::{Verdict, verdict};
-use super::records::{self, Reader};
+use super::frames::Suspects;
+use super::records::Reader;
+use super::shares::Shares;
 use super::{KafkaError, KafkaOptions};
+use crate::runtime::mono;
 use crate::telemetry::{ByPartition, metrics};
 
 /// As a wanted offset: from the partition's first record on.
 pub const EARLIEST: i64 = -2;
-
-/// Longest wait of a broker for new records, well below the connection's read timeout.
-const MAX_WAIT: Duration = Duration::from_secs(3);
-
-/// Least share of a partition in what one fetch may bring.
-const PARTITION_BYTES_MIN: i32 = 64 << 10;
 
 /// How long a fetch may take and how much it may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +44,6 @@ pub struct FetchLimits {
     /// batch. Partitions take turns.
     pub max_bytes: i32,
 }
-
-/// A batch that can't be read is fetched this often before it is handed on as it is: what was
-/// damaged on the way is whole the next time, what is damaged on the broker's disk is not.
-const UNREADABLE_FETCHES: u32 = 4;
 
 /// One record of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +95,7 @@ pub struct UnreadRecord<'a> {
 
 impl Unread {
     fn new(partition: i32, bytes: Bytes, next_offset: i64, high_watermark: i64) -> Self {
-        let reader = Reader::new(bytes, next_offset);
+        let reader = Reader::new(bytes, next_offset, high_watermark);
         Self { partition, reader, high_watermark, offsets_lost: 0 }
     }
 
@@ -168,8 +161,8 @@ pub struct Fetcher {
     turn: usize,
     /// What was wrong with each leader when last asked: logged when it changes.
     failing: BTreeMap<String, KafkaError>,
-    /// Of partitions with a batch that could not be read: from where, and how often.
-    unreadable: BTreeMap<i32, (i64, u32)>,
+    /// What looked damaged, of each partition.
+    suspects: BTreeMap<i32, Suspects>,
 }
 
 impl Fetcher {
@@ -177,8 +170,8 @@ impl Fetcher {
     #[must_use]
     pub fn new(options: KafkaOptions, topic: &str) -> Self {
         let cluster = Cluster::new(Arc::new(options), DATA_TIMEOUT);
-        let (failing, unreadable) = Default::default();
-        Self { cluster, topic: topic.to_owned(), turn: 0, failing, unreadable }
+        let (failing, suspects) = Default::default();
+        Self { cluster, topic: topic.to_owned(), turn: 0, failing, suspects }
     }
 
     /// Fetches from `wanted`, each a partition and the offset to begin at ([`EARLIEST`] for its
@@ -217,13 +210,23 @@ impl Fetcher {
         let by_leader = self.by_leader(&wanted, &mut errors)?;
         let shares = Shares::of(limits, wanted.len(), by_leader.len());
         self.turn = self.turn.wrapping_add(1);
+        let held_back = self.held_back(&wanted, mono());
         for (leader, mut partitions) in by_leader {
+            let all = partitions.len();
+            partitions.retain(|(partition, _)| !held_back.contains(partition));
+            if partitions.is_empty() {
+                continue;
+            }
             // A broker fills its answer in the order of the request.
             let first = self.turn % partitions.len().max(1);
             partitions.rotate_left(first);
             let answer = self.ask(&leader, &partitions, &shares);
-            let result = answer.and_then(|answer| self.read(answer, &partitions, &mut fetched));
-            self.note(&leader, result.as_ref().err());
+            let result =
+                answer.and_then(|answer| self.read(answer, &partitions, &shares, &mut fetched));
+            // What was wrong with a partition that is held back is still.
+            if partitions.len() == all || result.is_err() {
+                self.note(&leader, result.as_ref().err());
+            }
             if let Err(error) = result {
                 self.cluster.forget_layout();
                 errors.push(error);
@@ -237,6 +240,15 @@ impl Fetcher {
         }
         fetched.iter().for_each(Unread::note_lag);
         Ok(fetched)
+    }
+
+    /// Partitions that are not asked for again yet, unless that is all: then the caller waits.
+    fn held_back(&self, wanted: &[(i32, i64)], now: Duration) -> BTreeSet<i32> {
+        let is_held = |partition: &i32| {
+            self.suspects.get(partition).is_some_and(|suspects| suspects.is_held_back(now))
+        };
+        let held: BTreeSet<i32> = wanted.iter().map(|(p, _)| *p).filter(is_held).collect();
+        if held.len() < wanted.len() { held } else { BTreeSet::new() }
     }
 
     /// Partitions whose first offset must be asked for before anything can be fetched.
@@ -303,16 +315,19 @@ impl Fetcher {
         &mut self,
         answer: FetchResponse,
         wanted: &[(i32, i64)],
+        shares: &Shares,
         out: &mut Vec<Unread>,
     ) -> Result<(), KafkaError> {
         if answer.error_code != 0 {
             return Err(KafkaError::Refused { operation: "fetch", code: answer.error_code });
         }
         let wanted: BTreeMap<i32, i64> = wanted.iter().copied().collect();
+        let is_full = shares.is_full(&answer);
         let mut first_error = None;
         for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             let Some(offset) = wanted.get(&data.partition_index) else { continue };
-            match self.read_partition(data, *offset) {
+            let is_at_limit = is_full || shares.is_reached_by(&data);
+            match self.read_partition(data, *offset, is_at_limit) {
                 Ok(fetched) => out.push(fetched),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -320,17 +335,21 @@ impl Fetcher {
         first_error.map_or(Ok(()), Err)
     }
 
-    fn read_partition(&mut self, data: PartitionData, wanted: i64) -> Result<Unread, KafkaError> {
+    fn read_partition(
+        &mut self,
+        data: PartitionData,
+        wanted: i64,
+        is_at_limit: bool,
+    ) -> Result<Unread, KafkaError> {
         let partition = data.partition_index;
         if data.error_code == 0 {
             let bytes = data.records.unwrap_or_default();
-            if let Some(cause) = records::damage(&bytes)
-                && self.is_fetched_again(partition, wanted)
-            {
+            let judged = self.suspects.entry(partition).or_default();
+            let bytes = judged.judge(bytes, wanted, is_at_limit).map_err(|cause| {
+                judged.hold_back(mono());
                 let cause = format!("partition {partition}: {cause}");
-                return Err(KafkaError::Protocol { operation: "fetch", cause });
-            }
-            self.unreadable.remove(&partition);
+                KafkaError::Protocol { operation: "fetch", cause }
+            })?;
             return Ok(Unread::new(partition, bytes, wanted, data.high_watermark));
         }
         match verdict(data.error_code) {
@@ -348,16 +367,6 @@ impl Fetcher {
                 Err(KafkaError::Refused { operation: "fetch", code: data.error_code })
             }
         }
-    }
-
-    /// Whether what came from `wanted` on and can't be read is worth another fetch.
-    fn is_fetched_again(&mut self, partition: i32, wanted: i64) -> bool {
-        let (offset, fetches) = self.unreadable.entry(partition).or_insert((wanted, 0));
-        if *offset != wanted {
-            (*offset, *fetches) = (wanted, 0);
-        }
-        *fetches += 1;
-        *fetches < UNREADABLE_FETCHES
     }
 
     /// The wanted offset is not there: retention deleted it, or the partition was made anew.
@@ -402,33 +411,12 @@ fn known_offsets(wanted: &[(i32, i64)]) -> (Vec<(i32, i64)>, Vec<i32>) {
     (known, unknown.into_iter().map(|(partition, _)| partition).collect())
 }
 
-/// What one request to one leader may ask for.
-#[derive(Debug, PartialEq)]
-struct Shares {
-    wait_ms: i32,
-    min_bytes: i32,
-    leader_bytes: i32,
-    partition_bytes: i32,
-}
-
-impl Shares {
-    fn of(limits: FetchLimits, partitions: usize, leaders: usize) -> Self {
-        let among = |count: usize| i32::try_from(count).unwrap_or(i32::MAX).max(1);
-        let (partitions, leaders) = (among(partitions), among(leaders));
-        let max_bytes = limits.max_bytes.max(1);
-        Self {
-            wait_ms: limits.max_wait.min(MAX_WAIT).as_millis() as i32 / leaders,
-            min_bytes: limits.min_bytes,
-            leader_bytes: (max_bytes / leaders).max(1),
-            partition_bytes: (max_bytes / partitions).max(PARTITION_BYTES_MIN).min(max_bytes),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kafka::Compression;
+    use crate::kafka::frames::{AGAIN_AFTER, SAME_FETCHES};
+    use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
 
     fn fetcher() -> Fetcher {
         let options = KafkaOptions {
@@ -452,19 +440,46 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_fetched_again_before_it_is_handed_on() {
         let mut fetcher = fetcher();
-        for _ in 1..UNREADABLE_FETCHES {
-            let error = fetcher.read_partition(damaged(), 0).unwrap_err();
+        for _ in 1..SAME_FETCHES {
+            let error = fetcher.read_partition(damaged(), 0, false).unwrap_err();
             assert!(error.to_string().contains("redundancy check"), "{error}");
         }
-        let fetched = fetcher.read_partition(damaged(), 0).unwrap().read_all("topic");
-        assert_eq!((fetched.records.len(), fetched.next_offset), (1, 1));
-        // The next one has all its tries.
-        assert!(fetcher.read_partition(damaged(), 0).is_err());
-        let whole = PartitionData::default().with_partition_index(3);
-        assert!(fetcher.read_partition(whole, 0).is_ok());
-        for _ in 1..UNREADABLE_FETCHES {
-            assert!(fetcher.read_partition(damaged(), 0).is_err());
+        for _ in 0..2 {
+            let fetched = fetcher.read_partition(damaged(), 0, false).unwrap().read_all("topic");
+            assert_eq!((fetched.records.len(), fetched.next_offset), (1, 1));
         }
-        assert!(fetcher.read_partition(damaged(), 7).is_err(), "from elsewhere");
+        // Other bytes have all their tries.
+        let other = damaged().with_records(damaged().records.map(|batch| {
+            let mut batch = batch.to_vec();
+            batch[60] ^= 1;
+            batch.into()
+        }));
+        assert!(fetcher.read_partition(other, 0, false).is_err());
+        assert!(fetcher.read_partition(damaged(), 0, false).is_err());
+    }
+
+    #[test]
+    fn a_partition_with_an_error_is_not_asked_for_at_once_again() {
+        let mut fetcher = fetcher();
+        assert!(fetcher.read_partition(damaged(), 0, false).is_err());
+        let wanted = [(3, 0), (4, 0)];
+        assert_eq!(fetcher.held_back(&wanted, Duration::ZERO), BTreeSet::from([3]));
+        assert_eq!(fetcher.held_back(&wanted, mono() + AGAIN_AFTER), BTreeSet::new());
+        assert_eq!(fetcher.held_back(&wanted[..1], Duration::ZERO), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_batch_may_be_cut_only_where_the_answer_was_limited() {
+        let shares = Shares { wait_ms: 0, min_bytes: 1, leader_bytes: 50, partition_bytes: 40 };
+        let mut fetcher = fetcher();
+        let mut read = |length: usize| {
+            let whole = damaged().records.unwrap();
+            let data = damaged().with_records(Some(whole.slice(..length)));
+            let topic = FetchableTopicResponse::default().with_partitions(vec![data]);
+            let answer = FetchResponse::default().with_responses(vec![topic]);
+            fetcher.read(answer, &[(3, 0)], &shares, &mut Vec::new())
+        };
+        assert!(read(39).unwrap_err().to_string().contains("a cut batch, 39 bytes came"));
+        assert_eq!((read(40), read(50)), (Ok(()), Ok(())));
     }
 }

@@ -20,6 +20,7 @@ mod coordinator;
 mod decompress;
 mod errors;
 mod fetcher;
+mod frames;
 mod heartbeat;
 mod joining;
 mod member;
@@ -29,6 +30,7 @@ mod partitioner;
 mod preflight;
 mod publisher;
 mod records;
+mod shares;
 pub mod topics;
 
 pub use commits::{CommitError, Committer};

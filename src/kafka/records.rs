@@ -12,19 +12,11 @@ use bytes::Bytes;
 use kafka_protocol::records::RecordBatchDecoder;
 
 use super::decompress::{Unpacked, unpack};
+use super::frames::{HEADER, end_of, first_offset, split_batch};
 
 /// Largest record that is read: twice what a broker takes as a batch unless it is told otherwise.
 /// A check has at most some 60 KiB.
 pub const RECORD_MAX: usize = 2 << 20;
-
-/// Where a batch's length stands (4 bytes, big endian): behind its base offset.
-const LENGTH_AT: std::ops::Range<usize> = 8..12;
-
-/// Where the difference of its last record's offset to its first one's stands.
-const LAST_DELTA_AT: std::ops::Range<usize> = 23..27;
-
-/// A batch's fixed part.
-const HEADER: usize = 61;
 
 /// Enough of a record for its attributes, time and offset, which stand first.
 const RECORD_HEAD: usize = 1 + 10 + 5;
@@ -44,6 +36,8 @@ pub(super) struct Found<'a> {
 pub(super) struct Reader {
     bytes: Bytes,
     next_offset: i64,
+    /// Where the partition's records end.
+    high_watermark: i64,
     batch: Option<Batch>,
     /// The record that was read last, without its length.
     record: Vec<u8>,
@@ -80,9 +74,9 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     /// Reads whole batches. The broker cuts the last one at the byte limit it was given: that one
     /// is fetched again. Records before `wanted` are skipped: a fetch begins at a batch's
-    /// beginning.
-    pub(super) fn new(bytes: Bytes, wanted: i64) -> Self {
-        Self { bytes, next_offset: wanted, batch: None, record: Vec::new() }
+    /// beginning. Behind a batch that can't be read nothing is skipped beyond `high_watermark`.
+    pub(super) fn new(bytes: Bytes, wanted: i64, high_watermark: i64) -> Self {
+        Self { bytes, next_offset: wanted, high_watermark, batch: None, record: Vec::new() }
     }
 
     /// Where to go on after the last record that was read.
@@ -95,11 +89,10 @@ impl Reader {
         loop {
             if self.batch.is_none() {
                 let whole = split_batch(&mut self.bytes)?;
-                let offset = first_offset(&whole).max(self.next_offset);
                 match open(whole.clone()) {
                     Ok(batch) => self.batch = Some(batch),
                     Err(cause) => {
-                        self.next_offset = self.next_offset.max(end_of(&whole));
+                        let offset = self.pass_over(&whole);
                         return Some(self.fault(&whole, offset, cause));
                     }
                 }
@@ -143,49 +136,23 @@ impl Reader {
         }
     }
 
+    /// Goes on behind a batch that can't be read, whose own numbers may be wrong: where the next one
+    /// begins, else where it says that it ends if the partition has so many. Its own place.
+    fn pass_over(&mut self, whole: &Bytes) -> i64 {
+        let (from, most) = (self.next_offset, self.high_watermark.max(self.next_offset + 1));
+        let next = first_offset(&self.bytes).filter(|next| (from + 1..=most).contains(next));
+        let end = next.unwrap_or(most);
+        let offset = first_offset(whole).unwrap_or(from).clamp(from, end - 1);
+        self.next_offset = next.unwrap_or_else(|| end_of(whole).clamp(offset + 1, end));
+        offset
+    }
+
     fn fault(&mut self, whole: &Bytes, offset: i64, cause: String) -> Found<'_> {
         // Held as the record is, and not longer.
         self.record.clear();
         self.record.extend_from_slice(whole);
         Found { offset, timestamp_ms: 0, key: None, value: Some(&self.record), fault: Some(cause) }
     }
-}
-
-/// What is wrong with the first whole batch whose head or checksum is: it may have been damaged on
-/// the way.
-pub(super) fn damage(bytes: &Bytes) -> Option<String> {
-    let mut rest = bytes.clone();
-    while let Some(whole) = split_batch(&mut rest) {
-        if let Err(error) = RecordBatchDecoder::decode_batch_info(&mut whole.clone()) {
-            return Some(format!("offset {}: {error}", first_offset(&whole)));
-        }
-    }
-    None
-}
-
-/// The next batch's bytes, unless they are cut.
-fn split_batch(bytes: &mut Bytes) -> Option<Bytes> {
-    let length = number(bytes, LENGTH_AT)?;
-    let whole = usize::try_from(length).ok()? + LENGTH_AT.end;
-    if bytes.len() < whole || whole < HEADER {
-        // What is no batch, and what is cut, is asked for again.
-        bytes.clear();
-        return None;
-    }
-    Some(bytes.split_to(whole))
-}
-
-fn first_offset(batch: &Bytes) -> i64 {
-    batch.first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
-}
-
-fn end_of(batch: &Bytes) -> i64 {
-    let delta = number(batch, LAST_DELTA_AT).unwrap_or(0).max(0);
-    first_offset(batch).saturating_add(i64::from(delta)).saturating_add(1)
-}
-
-fn number(bytes: &Bytes, at: std::ops::Range<usize>) -> Option<i32> {
-    bytes.get(at).and_then(|four| four.try_into().ok()).map(i32::from_be_bytes)
 }
 
 /// Looks at the head, and at the checksum of all.
@@ -256,7 +223,7 @@ fn varint(from: &mut impl BufRead) -> io::Result<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use bytes::BytesMut;
     use kafka_protocol::records::{
@@ -271,6 +238,8 @@ mod tests {
         Compression::Lz4,
         Compression::Zstd,
     ];
+
+    const HIGH_WATERMARK: i64 = 1000;
 
     fn batch_of(base: i64, values: &[&[u8]], compression: Compression) -> BytesMut {
         let records: Vec<Record> = (0..)
@@ -297,7 +266,10 @@ mod tests {
         out
     }
 
-    fn batch(offsets: std::ops::Range<i64>, compression: Compression) -> BytesMut {
+    pub(in crate::kafka) fn batch(
+        offsets: std::ops::Range<i64>,
+        compression: Compression,
+    ) -> BytesMut {
         let values = vec![&[b'v'; 20][..]; (offsets.end - offsets.start) as usize];
         batch_of(offsets.start, &values, compression)
     }
@@ -306,7 +278,7 @@ mod tests {
     type All = (Vec<(i64, Vec<u8>, Option<String>)>, i64);
 
     fn read(bytes: impl Into<Bytes>, wanted: i64) -> All {
-        let mut reader = Reader::new(bytes.into(), wanted);
+        let mut reader = Reader::new(bytes.into(), wanted, HIGH_WATERMARK);
         let mut all = Vec::new();
         while let Some(found) = reader.next() {
             if found.fault.is_none() {
@@ -351,6 +323,25 @@ mod tests {
         assert_eq!(all.0[0].1, broken);
         let fault = all.0[0].2.as_deref().unwrap();
         assert!(fault.starts_with("Cyclic redundancy check failed"), "{fault}");
+    }
+
+    #[test]
+    fn where_an_unreadable_batch_says_that_it_ends_is_not_believed() {
+        let mut broken = batch(5..8, Compression::None);
+        broken[23..27].copy_from_slice(&i32::MAX.to_be_bytes());
+        let with_next = [&broken[..], &batch(8..9, Compression::None)].concat();
+        let cut = with_next[..with_next.len() - 1].to_vec();
+        let all = read(with_next, 5);
+        assert_eq!((offsets(&all), all.1), (vec![5, 8], 9), "the next one tells");
+        assert_eq!(read(cut, 5).1, 8, "also when it is cut");
+        assert_eq!(read(broken.clone().freeze(), 5).1, HIGH_WATERMARK);
+        // Nor what it says of its place; and an end that is too near doesn't stop it.
+        broken[..8].copy_from_slice(&i64::MAX.to_be_bytes());
+        let all = read(broken.clone().freeze(), 5);
+        assert_eq!((offsets(&all), all.1), (vec![HIGH_WATERMARK - 1], HIGH_WATERMARK));
+        broken[..8].copy_from_slice(&i64::MIN.to_be_bytes());
+        let all = read(broken.freeze(), 5);
+        assert_eq!((offsets(&all), all.1), (vec![5], 6));
     }
 
     /// Puts the right checksum over what follows it.
@@ -449,7 +440,7 @@ mod tests {
                     let mut bytes = good.clone();
                     bytes[at] ^= change;
                     seal(&mut bytes);
-                    let mut reader = Reader::new(bytes.freeze(), 5);
+                    let mut reader = Reader::new(bytes.freeze(), 5, HIGH_WATERMARK);
                     let mut count = 0;
                     while reader.next().is_some() {
                         count += 1;

@@ -1,5 +1,6 @@
 //! The storage below redb.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 
@@ -8,7 +9,19 @@ use redb::{BackendError, StorageBackend};
 /// The operating system's "input/output error": the disk can't give back what was written.
 const EIO: i32 = 5;
 
-/// A backend that knows what a damaged place on the disk is, and whether commits are flushed.
+/// A place that the disk could not give back: a hiccup, or damage.
+#[derive(Debug)]
+pub(super) struct Unreadable(io::Error);
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reading the file: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// A backend that knows what an unreadable place on the disk is, and whether commits are flushed.
 #[derive(Debug)]
 pub(super) struct Storage<B> {
     pub(super) below: B,
@@ -25,9 +38,8 @@ impl<B: StorageBackend> StorageBackend for Storage<B> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        // A place that can't be read is damage: the rest of the file may be fine.
         self.below.read(offset, out).map_err(|error| match error.raw_os_error() {
-            Some(EIO) => io::Error::new(ErrorKind::InvalidData, error),
+            Some(EIO) => io::Error::new(ErrorKind::InvalidData, Unreadable(error)),
             _ => error,
         })
     }

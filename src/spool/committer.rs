@@ -14,6 +14,9 @@ use crate::telemetry::metrics;
 /// Waits between tries while the file can't be written.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(5);
+/// The same after a salvage that failed: the next one reads all of the damaged file again, and
+/// writes what it finds.
+const SALVAGE_CAP: Duration = Duration::from_secs(60);
 /// Records in the first transaction after a fault, doubling from there: on a disk that is almost
 /// full a small one can succeed where a large one can't.
 const CAREFUL_GROUP: usize = 64;
@@ -29,12 +32,20 @@ pub(super) struct Committer {
     /// The most records for the next transaction.
     limit: usize,
     backoff: Backoff,
+    salvage_backoff: Backoff,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, directory: Directory) -> Self {
-        let backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
-        Self { shared, directory, group: Vec::new(), tried: 0, limit: GROUP_MAX, backoff }
+        Self {
+            shared,
+            directory,
+            group: Vec::new(),
+            tried: 0,
+            limit: GROUP_MAX,
+            backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
+            salvage_backoff: Backoff::new(RETRY_FIRST, SALVAGE_CAP),
+        }
     }
 
     /// Until the spool is closed and everything is in the file, or the close's time is over.
@@ -43,6 +54,7 @@ impl Committer {
             match self.step() {
                 Ok(()) => {
                     self.backoff.reset();
+                    self.salvage_backoff.reset();
                     self.limit = (self.limit * 2).min(GROUP_MAX);
                     self.shared.works();
                 }
@@ -51,7 +63,8 @@ impl Committer {
                     self.shared.set_file(None);
                     self.limit = CAREFUL_GROUP;
                     self.shared.fails(&fault.to_string(), self.group.len());
-                    if !self.shared.pause(self.backoff.next_delay()) {
+                    let delay = self.delay(&fault);
+                    if !self.shared.pause(delay) {
                         break;
                     }
                 }
@@ -62,6 +75,14 @@ impl Committer {
         shared.set_file(None);
         drop(directory);
         shared.finish(group);
+    }
+
+    /// Until the next try.
+    fn delay(&mut self, fault: &Fault) -> Duration {
+        match fault {
+            Fault::Salvage(_) => self.salvage_backoff.next_delay(),
+            _ => self.backoff.next_delay(),
+        }
     }
 
     /// One transaction with what is there.
@@ -117,5 +138,30 @@ impl Committer {
         self.tried = 0;
         // What is left of the group has waited long enough.
         self.shared.lock().urgent |= !self.group.is_empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use redb::backends::FileBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_salvage_that_fails_is_repeated_less_often_than_a_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Box::new(|builder: &redb::Builder, file| {
+            Ok(builder.create_with_backend(FileBackend::new(file)?)?)
+        });
+        let directory = Directory::hold(dir.path(), open).unwrap();
+        let mut committer = Committer::new(Arc::new(Shared::new(1, 1)), directory);
+        let full = || Fault::Io(ErrorKind::StorageFull, "full".to_owned());
+        let last = |committer: &mut Committer, fault: &Fault| {
+            (0..20).map(|_| committer.delay(fault)).last().unwrap()
+        };
+        assert!(last(&mut committer, &Fault::Salvage(Box::new(full()))) >= SALVAGE_CAP / 2);
+        assert!(last(&mut committer, &full()) <= RETRY_CAP);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::backend::Unreadable;
 use redb::{CommitError, CursorError, DatabaseError, StorageError, TableError, TransactionError};
 
 /// A failed operation on the file.
@@ -13,6 +14,11 @@ pub(super) enum Fault {
     /// What is in the file makes no sense. Opening it again checks and repairs it, or sets it
     /// aside.
     Damaged(String),
+    /// The disk could not read a place. Opening it again tells whether that lasts: then it is
+    /// damage, and the rest of the file may be fine.
+    Unreadable(String),
+    /// What is whole in a damaged file could not be taken over into a new one.
+    Salvage(Box<Fault>),
     /// There is no open file now.
     NotOpen,
     /// Somebody else holds the file.
@@ -24,7 +30,11 @@ pub(super) enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Io(_, cause) | Self::Damaged(cause) | Self::Format(cause) => f.write_str(cause),
+            Self::Io(_, cause)
+            | Self::Damaged(cause)
+            | Self::Unreadable(cause)
+            | Self::Format(cause) => f.write_str(cause),
+            Self::Salvage(cause) => write!(f, "salvaging a damaged file: {cause}"),
             Self::NotOpen => f.write_str("the file is not open"),
             Self::InUse => f.write_str("the file is in use by another process"),
         }
@@ -50,7 +60,8 @@ impl Fault {
                     | ErrorKind::IsADirectory
             ),
             Self::InUse | Self::Format(_) => true,
-            Self::Damaged(_) | Self::NotOpen => false,
+            Self::Salvage(cause) => cause.is_lasting(),
+            Self::Damaged(_) | Self::Unreadable(_) | Self::NotOpen => false,
         }
     }
 }
@@ -58,6 +69,11 @@ impl Fault {
 impl From<StorageError> for Fault {
     fn from(error: StorageError) -> Self {
         match error {
+            StorageError::Io(error)
+                if error.get_ref().is_some_and(|cause| cause.is::<Unreadable>()) =>
+            {
+                Self::Unreadable(error.to_string())
+            }
             // A file shorter than its own header says is damage, not a failing disk.
             StorageError::Io(error)
                 if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>

@@ -45,8 +45,8 @@ pub(super) struct Found {
     pub(super) records: u64,
     /// Their bytes.
     pub(super) bytes: u64,
-    /// The file was made anew from what could be read of a damaged one.
-    pub(super) is_rebuilt: bool,
+    /// Of them those that are not known to be acknowledged.
+    pub(super) behind: u64,
 }
 
 /// One transaction's worth of changes.
@@ -99,10 +99,12 @@ pub(super) fn wall_us() -> u64 {
 
 impl SpoolFile {
     /// Opens what is there, repairing what an unclean end left, and checks every page: a clean
-    /// open doesn't look at them, and redb panics on some damaged ones.
+    /// open doesn't look at them, and redb panics on some damaged ones. `acknowledged` is what is
+    /// known to be; the file may not have heard of it yet.
     pub(super) fn open(
         open: &OpenDatabase,
         file: std::fs::File,
+        acknowledged: u64,
     ) -> Result<(Self, Found, bool), Fault> {
         guarded(|| {
             let repaired = Arc::new(AtomicBool::new(false));
@@ -115,7 +117,7 @@ impl SpoolFile {
             let clean = !repaired.load(Ordering::Relaxed);
             let sound = !clean || db.check_integrity()?;
             let mut spool = Self { db, bare: 0, opened_us: wall_us() };
-            let found = spool.look()?;
+            let found = spool.look(acknowledged)?;
             Ok((spool, found, sound))
         })
     }
@@ -137,7 +139,7 @@ impl SpoolFile {
     }
 
     /// Looks at every record, after taking over a file of an earlier release.
-    fn look(&mut self) -> Result<Found, Fault> {
+    fn look(&mut self, acknowledged: u64) -> Result<Found, Fault> {
         let format = self.meta(FORMAT_KEY)?;
         let (last, cursor) = (self.meta(LAST_KEY)?, self.meta(CURSOR_KEY)?);
         let (Some(format), Some(last), Some(cursor)) = (format, last, cursor) else {
@@ -156,6 +158,7 @@ impl SpoolFile {
             let (sequence, record) = item?;
             found.tail = found.tail.max(sequence.value());
             found.records += 1;
+            found.behind += u64::from(sequence.value() > cursor.max(acknowledged));
             found.bytes += payload(self.bare, sequence.value(), record.value())?.len() as u64;
         }
         found.last = found.last.max(found.tail);

@@ -24,7 +24,8 @@
 //!   renames or closes the file.
 //!
 //! The directory: `spool.lock` (empty, locked), `spool.redb`, `spool.redb.new` while one is being
-//! made, `spool.redb.damaged-<unix time>` (at most 4). Tables of `spool.redb`:
+//! made, `spool.redb.salvaged` until it takes a damaged one's place,
+//! `spool.redb.damaged-<unix time>` (at most 4). Tables of `spool.redb`:
 //!
 //! | table | key | value |
 //! |---|---|---|

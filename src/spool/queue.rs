@@ -81,6 +81,8 @@ pub(super) struct Queue {
     pub(super) given_up: u64,
     /// What the file holds.
     pub(super) file: Found,
+    /// The last number given when the file was opened.
+    last_opened: u64,
     /// Acknowledged by the user; the file's cursor follows.
     pub(super) acknowledged: u64,
     pub(super) states: BTreeMap<String, Arc<Vec<u8>>>,
@@ -280,19 +282,19 @@ impl Queue {
     /// The file was opened and holds `found`; how many records it should hold but doesn't.
     pub(super) fn opened(&mut self, found: Found) -> u64 {
         let before = self.file;
-        // Numbers may have a gap behind records that were salvaged at the start.
-        let gone = self.acknowledged.saturating_sub(before.cursor).min(before.records);
-        let behind = before.tail.saturating_sub(self.acknowledged);
-        let expected = behind.min(before.records - gone);
-        let there = if found.is_rebuilt {
-            found.records
+        // Numbers follow each other behind the last one that was given when the file was opened;
+        // there may be a gap at it, behind records that were salvaged at the start.
+        let expected = if self.acknowledged >= self.last_opened {
+            before.tail.saturating_sub(self.acknowledged)
         } else {
-            found.tail.saturating_sub(self.acknowledged)
+            let gone = self.acknowledged.saturating_sub(before.cursor);
+            before.records.saturating_sub(gone)
         };
         self.file = found;
         self.file.last = found.last.max(before.last);
         self.acknowledged = self.acknowledged.max(found.cursor);
-        expected.saturating_sub(there)
+        self.last_opened = self.file.last;
+        expected.saturating_sub(found.behind)
     }
 }
 
@@ -358,5 +360,27 @@ mod tests {
         assert!(queue.refused(refusal));
         assert!(queue.acknowledge(1, ms(2)));
         assert_eq!(queue.due(ms(2)), Due::Now);
+    }
+
+    #[test]
+    fn what_is_missing_is_counted_in_records_whatever_their_numbers() {
+        // Ten records were salvaged at the start: numbers go on behind a gap.
+        let at_start =
+            Found { last: 1000, cursor: 0, tail: 10, records: 10, bytes: 10, behind: 10 };
+        for (acknowledged, expected) in [(0, 15), (4, 11), (10, 5), (1000, 5), (1002, 3), (1005, 0)]
+        {
+            for there in 0..=expected {
+                let mut queue = queue();
+                assert_eq!(queue.opened(at_start), 0);
+                (0..5).for_each(|n| assert!(queue.push(vec![n], ms(0)).is_ok()));
+                let mut group = Vec::new();
+                queue.take(&mut group);
+                queue.committed(&group, None, Removed::default());
+                assert_eq!(queue.file.tail, 1005);
+                queue.acknowledge(acknowledged, ms(0));
+                let found = Found { behind: there, tail: 1005, last: 1005, ..at_start };
+                assert_eq!(queue.opened(found), expected - there, "{acknowledged} acknowledged");
+            }
+        }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 use webmon::spool::{Spool, SpoolError, SpoolOptions};
 use webmon::telemetry::health;
 
@@ -308,4 +312,59 @@ fn damaged_files_do_not_pile_up_and_a_newer_format_is_left_alone() {
     let error = Spool::open(options(dir.path()), &mut threads()).unwrap_err();
     assert!(matches!(error, SpoolError::Format { .. }), "{error}");
     assert_eq!(damaged_files(dir.path()), 4);
+}
+
+/// A disk that gives nothing back as long as `is_bad`.
+#[derive(Debug)]
+struct Disk {
+    below: FileBackend,
+    is_bad: bool,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.below.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        // "Input/output error".
+        if self.is_bad {
+            Err(io::Error::from_raw_os_error(5))
+        } else {
+            self.below.read(offset, out)
+        }
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.below.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.below.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.below.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.below.close()
+    }
+}
+
+/// What can't be read for a moment is waited for; what can't be read for longer is damage.
+#[test]
+fn an_unreadable_disk_is_waited_for_before_its_file_is_given_up() {
+    for (bad_opens, set_aside) in [(1, 0), (6, 0), (7, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = open(dir.path());
+        append(&spool, 1..=50);
+        assert!(spool.close());
+        let left = Arc::new(AtomicI64::new(bad_opens));
+        let bad = left.clone();
+        let wrap = move |below| Disk { below, is_bad: bad.fetch_sub(1, Ordering::SeqCst) > 0 };
+        let spool = Spool::open_with_backend(options(dir.path()), &mut threads(), wrap).unwrap();
+        assert!(spool.append(record(51)), "kept in memory meanwhile");
+        assert!(spool.flush(CAP), "{bad_opens}: {:?}", health().parts());
+        assert!(left.load(Ordering::SeqCst) < 0, "it was bad so often");
+        let found: Vec<_> = read_all(&spool).into_iter().map(|(_, bytes)| bytes).collect();
+        assert!(found == (1..=51).map(record).collect::<Vec<_>>(), "{bad_opens}");
+        assert_eq!(damaged_files(dir.path()), set_aside, "{bad_opens}");
+        assert!(spool.close());
+    }
 }

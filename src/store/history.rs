@@ -23,7 +23,7 @@ use crate::runtime::now;
 /// Most hours that are read from checks: a day's late rows at once are answered exactly. Past it
 /// the older ones are as the rollup has them, until it is up to date.
 const RAW_HOURS_MAX: usize = 24;
-/// Most segments of one question; past it days are read as hours.
+/// Most segments of one question; past it days are read as hours, but for those without hours.
 const SEGMENTS_MAX: usize = 32;
 /// Nothing was checked before, in seconds since 1970: keeps a question without bounds short.
 const FIRST_S: i64 = 946_684_800;
@@ -182,7 +182,7 @@ impl Store {
     ) -> Result<Vec<Uptime>, StoreError> {
         let websites = websites.to_vec();
         self.inner.run("reading the uptime", move |client| {
-            let (mut transaction, segments) = begin(client, from, to, true)?;
+            let (mut transaction, segments) = begin(client, from, to, Days::Whole)?;
             if segments.is_empty() {
                 return Ok(Vec::new());
             }
@@ -229,8 +229,8 @@ impl Store {
         let length = bucket.length();
         let (from, to) = (down_to(from, length), up_to(to, length));
         self.inner.run("reading response times", move |client| {
-            let is_daily = bucket == Bucket::Day;
-            let (mut transaction, segments) = begin(client, from, to, is_daily)?;
+            let days = if bucket == Bucket::Day { Days::Whole } else { Days::Never };
+            let (mut transaction, segments) = begin(client, from, to, days)?;
             if segments.is_empty() {
                 return Ok(Vec::new());
             }
@@ -275,6 +275,17 @@ enum Source {
     Checks,
 }
 
+/// Which days are read as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Days {
+    /// None: the question is about hours.
+    Never,
+    /// Those whose hours were removed.
+    Gone,
+    /// Also every whole day that is up to date.
+    Whole,
+}
+
 /// A part of a question's time: from, to before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
@@ -298,7 +309,7 @@ fn begin(
     client: &mut Client,
     from: Timestamp,
     to: Timestamp,
-    with_days: bool,
+    days: Days,
 ) -> Result<(Transaction<'_>, Vec<Segment>), Failure> {
     let first = Timestamp::from_second(FIRST_S).unwrap_or(Timestamp::UNIX_EPOCH);
     // Nothing is due later; hours ahead may be marked, and would take the place of others.
@@ -321,22 +332,27 @@ fn begin(
          FROM rollup_state",
         &[&from, &to, &(RAW_HOURS_MAX as i64)],
     )?;
-    let (hours, days): (Vec<Timestamp>, Vec<Timestamp>) = (row.try_get(1)?, row.try_get(2)?);
     let marks = Marks {
-        hours: hours.into_iter().collect(),
-        days: days.into_iter().collect(),
+        hours: row.try_get::<_, Vec<Timestamp>>(1)?.into_iter().collect(),
+        days: row.try_get::<_, Vec<Timestamp>>(2)?.into_iter().collect(),
         hours_from: row.try_get(0)?,
     };
-    let mut segments = cut(from, to, &marks, with_days);
-    if segments.len() > SEGMENTS_MAX && with_days {
-        segments = cut(from, to, &marks, false);
+    Ok((transaction, segments(from, to, &marks, days)))
+}
+
+/// As [`cut`], with fewer days where there would be too many segments.
+fn segments(from: Timestamp, to: Timestamp, marks: &Marks, days: Days) -> Vec<Segment> {
+    let segments = cut(from, to, marks, days);
+    if days == Days::Whole && segments.len() > SEGMENTS_MAX {
+        return cut(from, to, marks, Days::Gone);
     }
-    Ok((transaction, segments))
+    segments
 }
 
 /// The segments of the time from `from` to `to`, both whole hours, in order.
-fn cut(from: Timestamp, to: Timestamp, marks: &Marks, with_days: bool) -> Vec<Segment> {
-    let is_gone = |time: Timestamp| with_days && marks.hours_from.is_some_and(|limit| time < limit);
+fn cut(from: Timestamp, to: Timestamp, marks: &Marks, days: Days) -> Vec<Segment> {
+    let is_gone =
+        |time: Timestamp| days != Days::Never && marks.hours_from.is_some_and(|limit| time < limit);
     let mut at = if is_gone(from) { down_to(from, DAY) } else { from };
     let mut segments: Vec<Segment> = Vec::new();
     let mut push = |source, from, to| match segments.last_mut() {
@@ -346,9 +362,9 @@ fn cut(from: Timestamp, to: Timestamp, marks: &Marks, with_days: bool) -> Vec<Se
     while at < to {
         let (day, next) = (down_to(at, DAY), down_to(at, DAY) + DAY);
         let is_marked = marks.days.contains(&day) || marks.hours.range(day..next).next().is_some();
+        let is_up_to_date = days == Days::Whole && next <= to && !is_marked;
         // Of a day without hours there is only the whole.
-        let is_whole = at == day && (next <= to || is_gone(day));
-        if with_days && is_whole && (!is_marked || is_gone(day)) {
+        if at == day && (is_up_to_date || is_gone(day)) {
             push(Source::Days, day, next);
             at = next;
             continue;
@@ -416,7 +432,7 @@ mod tests {
         let marks = Marks { hours: all(marks.0), days: all(marks.1), hours_from: marks.2.map(at) };
         let start = at("2026-03-01T00:00:00Z");
         let hours = |time: Timestamp| time.duration_since(start).as_hours();
-        let found = cut(at(from), at(to), &marks, true);
+        let found = segments(at(from), at(to), &marks, Days::Whole);
         let found: Vec<_> = found.iter().map(|s| (s.source, hours(s.from), hours(s.to))).collect();
         assert_eq!(found, expected);
     }
@@ -450,6 +466,27 @@ mod tests {
         let (from, to) = ("2026-03-01T22:00:00Z", "2026-03-03T03:00:00Z");
         check(from, to, (&[], &[], gone), &[(Days, 0, 48), (Hours, 48, 51)]);
         check(from, "2026-03-02T01:00:00Z", (&[], &[], gone), &[(Days, 0, 48)]);
+    }
+
+    #[test]
+    fn days_without_hours_are_whole_beside_ever_so_many_segments() {
+        use Source::{Checks, Days, Hours};
+        let gone = Some("2026-03-03T00:00:00Z");
+        let (from, to) = ("2026-03-01T05:00:00Z", "2026-04-10T00:00:00Z");
+        // Each second day is marked: a segment a day.
+        let text = |n: i64| (at("2026-03-03T00:00:00Z") + n * 2 * DAY).to_string();
+        let days: Vec<String> = (0..SEGMENTS_MAX as i64 / 2 + 1).map(text).collect();
+        let mut days: Vec<&str> = days.iter().map(String::as_str).collect();
+        check(from, to, (&[], &days, gone), &[(Days, 0, 48), (Hours, 48, 40 * 24)]);
+        let hours = ["2026-03-05T07:00:00Z"];
+        let rest = [(Hours, 48, 103), (Checks, 103, 104), (Hours, 104, 40 * 24)];
+        let expected = [&[(Days, 0, 48)], &rest[..]].concat();
+        check(from, to, (&hours, &days, gone), &expected);
+        // With fewer, days are read.
+        days.truncate(2);
+        let rest = [(Hours, 48, 72), (Days, 72, 96), (Hours, 96, 120), (Days, 120, 40 * 24)];
+        let expected = [&[(Days, 0, 48)], &rest[..]].concat();
+        check(from, to, (&[], &days, gone), &expected);
     }
 
     #[test]

@@ -215,7 +215,7 @@ fn replay_all(store: &Store, args: &ReplayArgs, is_json: bool) -> Result<(), Exi
 }
 
 fn report(total: &Replayed, is_dry: bool, is_json: bool) -> Result<(), Exit> {
-    let Replayed { stored, known, still_rejected, named } = total;
+    let Replayed { stored, known, still_rejected, rejected: named } = total;
     if is_json {
         let rejected: Vec<Value> = named
             .iter()

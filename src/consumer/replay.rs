@@ -19,7 +19,7 @@ pub struct Replayed {
     /// Messages that can't become rows now either.
     pub still_rejected: usize,
     /// The first [`NAMED_MAX`] of these, with the reason.
-    pub named: Vec<(RejectedKey, String)>,
+    pub rejected: Vec<(RejectedKey, String)>,
 }
 
 impl Replayed {
@@ -28,8 +28,8 @@ impl Replayed {
         self.stored += more.stored;
         self.known += more.known;
         self.still_rejected += more.still_rejected;
-        self.named.extend(more.named);
-        self.named.truncate(NAMED_MAX);
+        self.rejected.extend(more.rejected);
+        self.rejected.truncate(NAMED_MAX);
     }
 }
 
@@ -66,7 +66,7 @@ pub fn replay(store: &Store, rows: &[RejectedRow], is_dry: bool) -> Result<Repla
     rejected.extend(refused.filter_map(|(index, reason)| Some((keys.get(index)?.clone(), reason))));
     let still_rejected = rejected.len();
     rejected.truncate(NAMED_MAX);
-    Ok(Replayed { stored: saved.inserted, known: saved.known, still_rejected, named: rejected })
+    Ok(Replayed { stored: saved.inserted, known: saved.known, still_rejected, rejected })
 }
 
 #[cfg(test)]
@@ -77,15 +77,16 @@ mod tests {
     fn so_many_are_named_and_all_are_counted() {
         let page = |first: i64| {
             let key = |offset| RejectedKey { topic: "t".to_owned(), partition: 0, offset };
-            let named = (first..first + 70).map(|offset| (key(offset), "no".to_owned())).collect();
-            Replayed { stored: 1, known: 2, still_rejected: 700, named }
+            let rejected =
+                (first..first + 70).map(|offset| (key(offset), "no".to_owned())).collect();
+            Replayed { stored: 1, known: 2, still_rejected: 700, rejected }
         };
         let mut total = Replayed::default();
         for first in [0, 70, 140] {
             total.add(page(first));
         }
         assert_eq!((total.stored, total.known, total.still_rejected), (3, 6, 2100));
-        assert_eq!(total.named.len(), NAMED_MAX);
-        assert_eq!((total.named[0].0.offset, total.named[99].0.offset), (0, 99));
+        assert_eq!(total.rejected.len(), NAMED_MAX);
+        assert_eq!((total.rejected[0].0.offset, total.rejected[99].0.offset), (0, 99));
     }
 }

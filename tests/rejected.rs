@@ -178,6 +178,15 @@ fn what_is_not_there_is_told_by_the_exit_code() {
         run(&lab, wrong, 2);
     }
     assert_eq!(json(&lab, &["replay", "--all"], 0)["stored"], 0);
+    // What a person has to mend is no outage.
+    let database = lab.database.name.clone();
+    lab.set("WEBMON_DATABASE_DB", "webmon_is_not_here");
+    for args in [&["rejected", "list"][..], &["rejected", "replay", "--all"], &["migrate"]] {
+        let output = lab.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {output:?}");
+        assert!(text(&output.stderr).contains("webmon_is_not_here"), "{output:?}");
+    }
+    lab.set("WEBMON_DATABASE_DB", &database);
     lab.set("WEBMON_DATABASE_PORT", &support::ports::free_port().to_string());
     for args in [
         &["list"][..],

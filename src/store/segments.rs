@@ -154,8 +154,8 @@ mod tests {
         let gone = Some("2026-03-03T00:00:00Z");
         let (from, to) = ("2026-03-01T05:00:00Z", "2026-04-10T00:00:00Z");
         // Each second day is marked: a segment a day.
-        let text = |n: i64| (at("2026-03-03T00:00:00Z") + n * 2 * DAY).to_string();
-        let days: Vec<String> = (0..SEGMENTS_MAX as i64 / 2 + 1).map(text).collect();
+        let text = |n: i32| (at("2026-03-03T00:00:00Z") + 2 * n * DAY).to_string();
+        let days: Vec<String> = (0..SEGMENTS_MAX as i32 / 2 + 1).map(text).collect();
         let mut days: Vec<&str> = days.iter().map(String::as_str).collect();
         check(from, to, (&[], &days, gone), &[(Days, 0, 48), (Hours, 48, 40 * 24)]);
         let hours = ["2026-03-05T07:00:00Z"];

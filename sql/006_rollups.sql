@@ -87,9 +87,14 @@ COMMENT ON COLUMN check_hour.response_times IS
 COMMENT ON COLUMN check_hour.buckets IS 'Buckets that are not empty; counts has as many elements';
 COMMENT ON COLUMN check_day.hours IS 'Hours of the day with at least one check';
 
--- Append only, no key: no writer waits for another.
-CREATE TABLE rollup_dirty (hour timestamptz NOT NULL);
-CREATE TABLE rollup_dirty_day (day timestamptz PRIMARY KEY);
+-- Append only, no key: no writer waits for another. A mark set by hand in the middle of an hour would
+-- have the counts of that hour replaced by those of parts of two.
+CREATE TABLE rollup_dirty (
+    hour timestamptz NOT NULL CHECK (isfinite(hour) AND hour = date_bin('1 hour', hour, 'epoch'))
+);
+CREATE TABLE rollup_dirty_day (
+    day timestamptz PRIMARY KEY CHECK (isfinite(day) AND day = date_bin('1 day', day, 'epoch'))
+);
 COMMENT ON TABLE rollup_dirty IS 'Hours with checks that check_hour does not have yet';
 COMMENT ON TABLE rollup_dirty_day IS 'Days with hours that check_day does not have yet';
 

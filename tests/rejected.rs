@@ -128,6 +128,7 @@ fn rejected_messages_are_listed_shown_replayed_and_deleted() {
     // Replay: nothing has changed, one site is there, all are there.
     let still = json(&lab, &["replay", "--all"], 1);
     assert_eq!((&still["stored"], still["rejected"].as_array().unwrap().len()), (&0.into(), 6));
+    assert_eq!((&still["still_rejected"], &still["rejected_left_out"]), (&6.into(), &0.into()));
     add_site(&lab, 90_001);
     let dry = run(&lab, &["replay", "--reason", "unknown", "--dry-run"], 1);
     let said = text(&dry.stdout);
@@ -160,8 +161,10 @@ fn rejected_messages_are_listed_shown_replayed_and_deleted() {
 #[test]
 fn what_is_not_there_is_told_by_the_exit_code() {
     let mut lab = Lab::new("rejected_codes");
-    let output = run(&lab, &["list"], 1);
-    assert!(text(&output.stderr).contains("run 'webmon migrate'"), "{output:?}");
+    for args in [&["list"][..], &["replay", "--all"], &["show", "webmon/0/7"]] {
+        let output = run(&lab, args, 2);
+        assert!(text(&output.stderr).contains("run 'webmon migrate'"), "{output:?}");
+    }
     assert!(lab.run(&["migrate"]).status.success());
     for command in ["show", "replay", "delete"] {
         let output = run(&lab, &[command, "webmon/0/7"], 3);
@@ -180,6 +183,15 @@ fn what_is_not_there_is_told_by_the_exit_code() {
         run(&lab, wrong, 2);
     }
     assert_eq!(json(&lab, &["replay", "--all"], 0)["stored"], 0);
+    // What a person has to mend is no outage.
+    let database = lab.database.name.clone();
+    lab.set("WEBMON_DATABASE_DB", "webmon_is_not_here");
+    for args in [&["rejected", "list"][..], &["rejected", "replay", "--all"], &["migrate"]] {
+        let output = lab.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {output:?}");
+        assert!(text(&output.stderr).contains("webmon_is_not_here"), "{output:?}");
+    }
+    lab.set("WEBMON_DATABASE_DB", &database);
     lab.set("WEBMON_DATABASE_PORT", &support::ports::free_port().to_string());
     for args in [
         &["list"][..],

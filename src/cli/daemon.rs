@@ -21,7 +21,7 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
     let producer = Producer::start(options::producer(settings), store, delivery, &daemon.stop)
-        .map_err(|error| Exit::Failed(format!("producer: {error}")))?;
+        .map_err(|error| Exit::of_producer("producer", &error))?;
     producer.run_until_stopped();
     daemon.end();
     Ok(())
@@ -37,10 +37,10 @@ pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
     let daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
     let store = options::store(settings, "webmon-consumer")?;
     let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
-        .map_err(|error| Exit::Failed(format!("consumer: {error}")))?;
+        .map_err(|error| Exit::of_consumer("consumer", &error))?;
     let ended = consumer.run_until_stopped();
     daemon.end();
-    ended.map_err(|error| Exit::Failed(format!("consumer: {error}")))
+    ended.map_err(|error| Exit::of_consumer("consumer", &error))
 }
 
 /// What every long-running command has around it: logs, signals, the listener.

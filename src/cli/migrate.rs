@@ -8,7 +8,6 @@ use super::args::{CommonArgs, DropArgs, MigrateArgs};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
 use super::{options, output};
-use crate::store::StoreError;
 
 pub(super) fn migrate(common: &CommonArgs, args: &MigrateArgs) -> Result<(), Exit> {
     let loaded = options::load(common, [])?;
@@ -19,7 +18,7 @@ pub(super) fn migrate(common: &CommonArgs, args: &MigrateArgs) -> Result<(), Exi
     } else {
         (store.migrate(), "applied")
     };
-    let files = files.map_err(|error| away(&error))?;
+    let files = files.map_err(|error| Exit::of_store(&error))?;
     if args.json {
         let key = if args.dry_run { "pending" } else { "applied" };
         return output::line(&serde_json::json!({ key: files }).to_string());
@@ -56,19 +55,13 @@ pub(super) fn drop_everything(common: &CommonArgs, args: &DropArgs) -> Result<()
     let configured = settings.database.password.take();
     settings.database.password = configured.filter(|c| c.expose_secret() == typed.expose_secret());
     let asking = options::store(&settings, "webmon-drop")?;
-    if !asking.verify_password(&typed).map_err(|error| away(&error))? {
+    if !asking.verify_password(&typed).map_err(|error| Exit::of_store(&error))? {
         return Err(Exit::Usage(
             "webmon drop: that is not the password; nothing was deleted".to_owned(),
         ));
     }
     settings.database.password = Some(typed);
     let store = options::store(&settings, "webmon-drop")?;
-    store.drop_everything().map_err(|error| away(&error))?;
+    store.drop_everything().map_err(|error| Exit::of_store(&error))?;
     output::line("all tables of webmon are deleted; `webmon migrate` makes them again")
-}
-
-/// The exit for what the store says: whether it is away, or refuses.
-pub(super) fn away(error: &StoreError) -> Exit {
-    let message = format!("webmon: {error}");
-    if error.is_outage() { Exit::Away(message) } else { Exit::Failed(message) }
 }

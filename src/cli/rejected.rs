@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::args::CommonArgs;
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::migrate::away;
 use super::rejected_args::{
     ChoiceArgs, Cursor, DeleteArgs, ListArgs, RejectedArgs, RejectedCommand, ReplayArgs, ShowArgs,
 };
@@ -17,8 +16,11 @@ use crate::store::{RejectedFilter, RejectedRow, RejectedSummary, Store};
 
 /// Messages of one transaction of a replay.
 const REPLAY_ROWS: u32 = 1000;
-/// How many of the messages that are still rejected are named one by one.
-const NAMED_MAX: usize = 10;
+/// How many of the messages that are still rejected are shown one by one.
+const SHOWN_MAX: usize = 10;
+/// How far messages are counted before they are deleted: all of a long list would take longer than
+/// a call may.
+const COUNT_MAX: u32 = 1000;
 /// Columns of a terminal that doesn't say how many it has.
 const WIDTH: usize = 80;
 
@@ -39,7 +41,7 @@ fn list(store: &Store, args: &ListArgs, is_json: bool) -> Result<(), Exit> {
     // One more than asked for tells whether there is a next page.
     let mut rows = store
         .list_rejected(&args.filter.filter(&[]), after, args.limit + 1)
-        .map_err(|error| away(&error))?;
+        .map_err(|error| Exit::of_store(&error))?;
     let has_more = rows.len() > args.limit as usize;
     rows.truncate(args.limit as usize);
     let next = rows.last().filter(|_| has_more).map(|row| Cursor(row.rejected_at, row.key.clone()));
@@ -110,7 +112,7 @@ fn printable(text: &str) -> String {
 
 fn show(store: &Store, args: &ShowArgs, is_json: bool) -> Result<(), Exit> {
     let filter = RejectedFilter { keys: vec![args.key.clone()], ..RejectedFilter::default() };
-    let rows = store.read_rejected(&filter, None, 1).map_err(|error| away(&error))?;
+    let rows = store.read_rejected(&filter, None, 1).map_err(|error| Exit::of_store(&error))?;
     let Some(row) = rows.into_iter().next() else {
         return Err(Exit::NotFound(format!("webmon rejected: no rejected message {}", args.key)));
     };
@@ -184,7 +186,7 @@ fn chosen(args: &ChoiceArgs, verb: &str) -> Result<RejectedFilter, Exit> {
 fn find_all(store: &Store, args: &ChoiceArgs) -> Result<(), Exit> {
     for key in &args.keys {
         let filter = RejectedFilter { keys: vec![key.clone()], ..RejectedFilter::default() };
-        if store.count_rejected(&filter).map_err(|error| away(&error))? == 0 {
+        if store.count_rejected(&filter).map_err(|error| Exit::of_store(&error))? == 0 {
             return Err(Exit::NotFound(format!("webmon rejected: no rejected message {key}")));
         }
     }
@@ -194,63 +196,62 @@ fn find_all(store: &Store, args: &ChoiceArgs) -> Result<(), Exit> {
 fn replay_all(store: &Store, args: &ReplayArgs, is_json: bool) -> Result<(), Exit> {
     let filter = chosen(&args.choice, "replay")?;
     find_all(store, &args.choice)?;
-    let all = store.count_rejected(&filter).map_err(|error| away(&error))?;
-    let progress = Progress { all, is_shown: std::io::stderr().is_terminal() };
+    // Not of how many: counting a long list takes longer than a call may.
+    let progress = Progress { is_shown: std::io::stderr().is_terminal() };
     let (mut total, mut done, mut after) = (Replayed::default(), 0, None);
     loop {
         let page = store.read_rejected(&filter, after.as_ref(), REPLAY_ROWS);
-        let page = page.map_err(|error| progress.interrupted(&away(&error), &total))?;
+        let page = page.map_err(|error| progress.interrupted(Exit::of_store(&error), &total))?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
         let replayed = replay(store, &page, args.dry_run);
-        total.add(replayed.map_err(|error| progress.interrupted(&away(&error), &total))?);
+        total.add(replayed.map_err(|error| progress.interrupted(Exit::of_store(&error), &total))?);
         done += page.len() as u64;
         progress.show(done);
     }
     progress.clear();
     report(&total, args.dry_run, is_json)?;
-    if total.rejected.is_empty() { Ok(()) } else { Err(Exit::Bad) }
+    if total.still_rejected == 0 { Ok(()) } else { Err(Exit::Bad) }
 }
 
 fn report(total: &Replayed, is_dry: bool, is_json: bool) -> Result<(), Exit> {
-    let Replayed { stored, known, rejected } = total;
+    let Replayed { stored, known, still_rejected, rejected: named } = total;
     if is_json {
-        let rejected: Vec<Value> = rejected
+        let rejected: Vec<Value> = named
             .iter()
             .map(|(key, reason)| json!({ "message": key.to_string(), "reason": reason }))
             .collect();
         let value = json!({
-            "dry_run": is_dry, "stored": stored, "known": known, "rejected": rejected,
+            "dry_run": is_dry, "stored": stored, "known": known,
+            "still_rejected": still_rejected, "rejected": rejected,
+            "rejected_left_out": still_rejected - named.len(),
         });
         return output::line(&value.to_string());
     }
     let (would, would_still) = if is_dry { ("would be ", "would still be") } else { ("", "still") };
-    let (still, all) = (rejected.len(), stored + known + rejected.len());
+    let all = stored + known + still_rejected;
     output::line(&format!(
-        "{all} messages: {stored} {would}stored, {known} were stored already, {still} {would_still} \
-         rejected"
+        "{all} messages: {stored} {would}stored, {known} were stored already, {still_rejected} \
+         {would_still} rejected"
     ))?;
-    for (key, reason) in rejected.iter().take(NAMED_MAX) {
+    for (key, reason) in named.iter().take(SHOWN_MAX) {
         note(&format!("{key}: {}", printable(reason)))?;
     }
-    if still > NAMED_MAX {
-        note(&format!("… and {} more", still - NAMED_MAX))?;
+    if *still_rejected > SHOWN_MAX {
+        note(&format!("… and {} more", still_rejected - SHOWN_MAX))?;
     }
     Ok(())
 }
 
 /// How far a long replay is, on a terminal.
 struct Progress {
-    all: u64,
     is_shown: bool,
 }
 
 impl Progress {
     fn show(&self, done: u64) {
         if self.is_shown {
-            // Messages may have come since they were counted.
-            let all = self.all.max(done);
-            let _ = write!(std::io::stderr(), "\r{done} of {all} messages");
+            let _ = write!(std::io::stderr(), "\r{done} messages");
         }
     }
 
@@ -261,17 +262,10 @@ impl Progress {
     }
 
     /// `exit`, with what was done before.
-    fn interrupted(&self, exit: &Exit, total: &Replayed) -> Exit {
+    fn interrupted(&self, exit: Exit, total: &Replayed) -> Exit {
         self.clear();
         let done = total.stored + total.known;
-        let more = |message: &str| {
-            format!("{message}; {done} messages were replayed before: run it again for the rest")
-        };
-        match exit {
-            Exit::Away(message) => Exit::Away(more(message)),
-            Exit::Failed(message) => Exit::Failed(more(message)),
-            _ => Exit::Bad,
-        }
+        exit.with(&format!("{done} messages were replayed before: run it again for the rest"))
     }
 }
 
@@ -279,12 +273,17 @@ fn delete(store: &Store, args: &DeleteArgs, is_json: bool) -> Result<(), Exit> {
     let filter = chosen(&args.choice, "delete")?;
     find_all(store, &args.choice)?;
     if args.choice.keys.is_empty() && !args.yes {
-        let count = store.count_rejected(&filter).map_err(|error| away(&error))?;
+        // What matches may be far down a long list: then they are not counted in time.
+        let count = match store.list_rejected(&filter, None, COUNT_MAX + 1) {
+            Ok(rows) if rows.len() > COUNT_MAX as usize => format!("more than {COUNT_MAX}"),
+            Ok(rows) => rows.len().to_string(),
+            Err(_) => "an unknown number of".to_owned(),
+        };
         return Err(Exit::Usage(format!(
             "webmon rejected delete: this removes {count} messages for good; add --yes"
         )));
     }
-    let deleted = store.delete_rejected(&filter).map_err(|error| away(&error))?;
+    let deleted = store.delete_rejected(&filter).map_err(|error| Exit::of_store(&error))?;
     if is_json {
         return output::line(&json!({ "deleted": deleted }).to_string());
     }

@@ -41,7 +41,8 @@ Examples:
   webmon rejected replay webmon/3/4711
 
 Safe to repeat: a check that is stored already is not stored twice. What still can't be stored stays
-in the list, with the reason of today. Exit code 1 when there is such a message.")]
+in the list, with the reason of today. Exit code 1 when there is such a message. --json names the
+first 100 of them in \"rejected\"; \"still_rejected\" counts all.")]
     Replay(ReplayArgs),
     /// Remove them for good
     #[command(after_help = "\

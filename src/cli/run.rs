@@ -16,12 +16,13 @@ use crate::store::Store;
 
 /// Time for the consumer's, or the maintenance thread's, orderly end.
 const CLOSING: Duration = Duration::from_secs(30);
+const NAME: &str = "webmon run";
 
 pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
     let loaded = options::load(common, flags)?;
     let settings = &loaded.settings;
-    let daemon = Daemon::start("webmon run", &loaded, settings.producer.listen)?;
+    let daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
     let store = options::store(settings, "webmon-run")?;
     match args.bus {
         Bus::Kafka => through_kafka(settings, &store, &daemon.stop)?,
@@ -32,15 +33,15 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
 }
 
 fn failed(error: impl std::fmt::Display) -> Exit {
-    Exit::Failed(format!("webmon run: {error}"))
+    Exit::Failed(format!("{NAME}: {error}"))
 }
 
 /// The producer stops first; what the consumer does not get to then stays in the topic. When the
 /// consumer ends by itself, everything does.
 fn through_kafka(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), Exit> {
     let consuming = Stop::new();
-    let consumer =
-        Consumer::start(options::consumer(settings), store, &consuming).map_err(failed)?;
+    let consumer = Consumer::start(options::consumer(settings), store, &consuming)
+        .map_err(|error| Exit::of_consumer(NAME, &error))?;
     let (tell, outcome) = bounded(1);
     let mut watching = Threads::new(stop.clone());
     let everything = stop.clone();
@@ -59,12 +60,12 @@ fn through_kafka(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), 
             producer.run_until_stopped();
             Ok(())
         }
-        Err(error) => Err(Exit::Failed(format!("webmon run: {error}"))),
+        Err(error) => Err(Exit::of_producer(NAME, &error)),
     };
     consuming.request();
     let _ = watching.join(CLOSING);
     let ended = outcome.try_recv().unwrap_or(Ok(()));
-    result.and(ended.map_err(failed))
+    result.and(ended.map_err(|error| Exit::of_consumer(NAME, &error)))
 }
 
 fn locally(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), Exit> {
@@ -79,7 +80,7 @@ fn locally(settings: &Settings, store: &Store, stop: &Stop) -> Result<(), Exit> 
     let delivery = Box::new(LocalDelivery { store: store.clone(), ingest });
     let lone = options::lone_producer(settings);
     let producer = Producer::start(lone, store.clone(), delivery, stop)
-        .map_err(|error| Exit::Failed(format!("webmon run: {error}")))?;
+        .map_err(|error| Exit::of_producer(NAME, &error))?;
     producer.run_until_stopped();
     let late = maintenance.join(CLOSING);
     if !late.is_empty() {

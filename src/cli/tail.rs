@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::args::{CommonArgs, TailArgs, TailFrom};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::migrate::away;
 use super::{options, output};
 use crate::check::{Check, Failure, FailureKind, Outcome};
 use crate::config::Settings;
@@ -74,7 +73,7 @@ type Names = HashMap<i64, (String, String)>;
 
 fn from_table(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
     let store = options::store(settings, "webmon-tail")?;
-    let mut names = names(&store).map_err(|error| away(&error))?;
+    let mut names = names(&store).map_err(|error| Exit::of_store(&error))?;
     let mut seen: HashMap<Uuid, Timestamp> = HashMap::new();
     let mut backoff = Backoff::new(POLL, RETRY_CAP);
     let begin = now().wall;
@@ -165,7 +164,7 @@ fn stored<'a>(row: &'a StoredCheck, url: &'a str) -> Check<'a> {
 fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
     let (kafka, topic) = (options::kafka(settings, "webmon-tail"), settings.kafka.topic.as_str());
     let servers = settings.kafka.servers.join(",");
-    let away = |error| Exit::Away(format!("webmon tail: Kafka {servers}: {error}"));
+    let away = |error| Exit::of_kafka(&format!("webmon tail: Kafka {servers}"), &error);
     if topics::describe(&kafka, topic).map_err(away)?.is_none() {
         return Err(Exit::NotFound(format!(
             "webmon tail: there is no topic '{topic}' at Kafka {servers} yet; a producer makes it"

@@ -32,7 +32,7 @@ use crate::telemetry::health;
 
 pub use ingest::{Ingest, Message, SaveError, Sinks};
 pub use maintenance::{Maintenance, MaintenanceOptions, maintain};
-pub use replay::{Replayed, replay};
+pub use replay::{NAMED_MAX, Replayed, replay};
 
 /// Time for the batches under way, their commits and leaving the group.
 const CLOSING: Duration = Duration::from_secs(20);

@@ -1,6 +1,11 @@
 //! Counting checks by hour and day, as they end and where late ones came in. Every consumer tries;
-//! the one that holds the lead does it, until its connection is lost.
+//! the one that holds the lead does it, until its connection is lost. The others look what waits,
+//! so that it shows in their metrics too when nobody counts.
+//!
+//! An hour or day that can't be counted keeps no other from being counted: it comes last from then
+//! on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,6 +48,23 @@ struct Worker {
     is_unwell: bool,
     /// Since the last line about a past to catch up with.
     catching_up: Option<Duration>,
+    /// Hours and days that could not be counted: tried after all others.
+    failed: BTreeSet<Timestamp>,
+    /// What waited at the last look, while another one leads.
+    followed: Option<Waiting>,
+}
+
+/// What came of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// All that waited is counted.
+    Done,
+    /// There is more to count.
+    More,
+    /// Another one counts.
+    Follows,
+    /// Another one has the lead, and nothing is seen of its work.
+    Unseen,
 }
 
 /// Runs until the stop. `has_tables` turns true when the tables are there.
@@ -52,14 +74,25 @@ pub(super) fn run(store: Store, stop: Stop, has_tables: &Arc<AtomicBool>) {
             return;
         }
     }
-    let mut worker = Worker { store, stop, rollups: None, is_unwell: false, catching_up: None };
+    let mut worker = Worker {
+        store,
+        stop,
+        rollups: None,
+        is_unwell: false,
+        catching_up: None,
+        failed: BTreeSet::new(),
+        followed: None,
+    };
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
     loop {
         let delay = match worker.round() {
-            Ok(is_done) => {
+            Ok(round) => {
                 backoff.reset();
-                worker.well();
-                if is_done { EVERY } else { Duration::ZERO }
+                // The lead may still be held by a connection of this process that was lost.
+                if round != Round::Unseen {
+                    worker.well();
+                }
+                if round == Round::More { Duration::ZERO } else { EVERY }
             }
             Err(error) => {
                 worker.unwell(&error);
@@ -81,8 +114,6 @@ impl Worker {
     }
 
     fn unwell(&mut self, error: &StoreError) {
-        // The lead may be lost with its connection.
-        self.rollups = None;
         let cause = error.to_string();
         health().unwell(PART, cause.as_str());
         if !std::mem::replace(&mut self.is_unwell, true) {
@@ -90,36 +121,59 @@ impl Worker {
         }
     }
 
-    /// Whether nothing is left for now.
-    fn round(&mut self) -> Result<bool, StoreError> {
-        if self.rollups.is_none() {
-            self.rollups = self.store.try_rollups()?;
-        }
-        let Some(rollups) = &mut self.rollups else {
-            note(&Waiting::default());
-            return Ok(true);
+    fn round(&mut self) -> Result<Round, StoreError> {
+        let end = now().wall - SETTLE;
+        let rollups = match self.rollups.take() {
+            Some(rollups) => Some(rollups),
+            None => self.store.try_rollups()?,
         };
-        let (begin, end) = (now().mono, now().wall - SETTLE);
+        let Some(mut rollups) = rollups else { return self.follow(end) };
+        self.followed = None;
+        let result = self.lead(&mut rollups, end);
+        // After an outage the lead may be lost with its connection.
+        if !result.as_ref().is_err_and(StoreError::is_outage) {
+            self.rollups = Some(rollups);
+        }
+        result
+    }
+
+    fn follow(&mut self, end: Timestamp) -> Result<Round, StoreError> {
+        let before = self.followed.take();
+        let waiting = self.store.rollups_waiting(end)?;
+        note(&waiting);
+        let round = followed(before.as_ref(), &waiting);
+        self.followed = Some(waiting);
+        Ok(round)
+    }
+
+    /// Counts what waits. An error that is no outage is given back only after all else was tried.
+    fn lead(&mut self, rollups: &mut Rollups, end: Timestamp) -> Result<Round, StoreError> {
+        let begin = now().mono;
         let mut waiting = rollups.waiting(end)?;
         note(&waiting);
         progress(&mut self.catching_up, waiting.hours.len());
-        let mut is_done = true;
-        for hour in waiting.hours.clone() {
+        self.failed.retain(|time| waiting.hours.contains(time) || waiting.days.contains(time));
+        let (mut round, mut first_error) = (Round::Done, None);
+        for hour in failed_last(waiting.hours.clone(), &self.failed) {
             let start = now().mono;
             if self.stop.is_requested() || start.saturating_sub(begin) >= ROUND_MAX {
-                is_done = false;
+                round = Round::More;
                 break;
             }
-            if rollups.roll_hour(hour)? == Rolled::Busy {
-                break;
+            match self.tried(hour, rollups.roll_hour(hour), &mut first_error)? {
+                Some(Rolled::Busy) => break,
+                Some(_) => waiting.hours.retain(|other| *other != hour),
+                None => {}
             }
-            waiting.hours.retain(|other| *other != hour);
             note(&waiting);
             let _ = self.stop.wait((now().mono - start).mul_f64(PAUSE));
         }
         let waiting = rollups.waiting(end)?;
-        for day in complete_days(&waiting) {
-            if self.stop.is_requested() || rollups.roll_day(day)? == Rolled::Busy {
+        for day in failed_last(complete_days(&waiting), &self.failed) {
+            if self.stop.is_requested() {
+                break;
+            }
+            if self.tried(day, rollups.roll_day(day), &mut first_error)? == Some(Rolled::Busy) {
                 break;
             }
         }
@@ -129,7 +183,51 @@ impl Worker {
         rollups.thin_marks(Timestamp::from_second(current).unwrap_or(end))?;
         note(&waiting);
         metrics().rollup_duration.set((now().mono - begin).as_secs_f64());
-        Ok(is_done)
+        first_error.map_or(Ok(round), Err)
+    }
+
+    /// What became of the hour or day at `time`; nothing where it could not be counted, and why is
+    /// kept in `first_error`. An outage ends the round.
+    fn tried(
+        &mut self,
+        time: Timestamp,
+        result: Result<Rolled, StoreError>,
+        first_error: &mut Option<StoreError>,
+    ) -> Result<Option<Rolled>, StoreError> {
+        match result {
+            Ok(rolled) => {
+                self.failed.remove(&time);
+                Ok(Some(rolled))
+            }
+            Err(error) => {
+                // Also after an outage: it may be the one that takes longer than the server waits.
+                self.failed.insert(time);
+                if error.is_outage() {
+                    return Err(error);
+                }
+                first_error.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// `times`, those that failed before at the end.
+fn failed_last(mut times: Vec<Timestamp>, failed: &BTreeSet<Timestamp>) -> Vec<Timestamp> {
+    times.sort_by_key(|time| failed.contains(time));
+    times
+}
+
+/// Whether somebody else counts: nothing waits, or something that waited `before` does no more.
+fn followed(before: Option<&Waiting>, waiting: &Waiting) -> Round {
+    let is_gone = |before: &Waiting| {
+        before.hours.iter().any(|hour| !waiting.hours.contains(hour))
+            || before.days.iter().any(|day| !waiting.days.contains(day))
+    };
+    if *waiting == Waiting::default() || before.is_some_and(is_gone) {
+        Round::Follows
+    } else {
+        Round::Unseen
     }
 }
 
@@ -181,5 +279,35 @@ mod tests {
         assert_eq!(complete_days(&waiting("2026-01-01T23:00:00Z")), [second]);
         assert_eq!(complete_days(&waiting("2026-01-02T00:00:00Z")), [first]);
         assert_eq!(complete_days(&waiting("2026-01-03T00:00:00Z")), days);
+    }
+
+    #[test]
+    fn what_failed_comes_last_and_the_newest_first() {
+        let at = |hour: i64| Timestamp::UNIX_EPOCH + HOUR * i32::try_from(hour).unwrap();
+        let failed = [at(5), at(4)].into();
+        let times = failed_last((1..=5).rev().map(at).collect(), &failed);
+        assert_eq!(times, [3, 2, 1, 5, 4].map(at));
+    }
+
+    #[test]
+    fn another_one_counts_when_something_is_done() {
+        let at = |hour: i32| Timestamp::UNIX_EPOCH + HOUR * hour;
+        let hours = |hours: &[i32]| Waiting {
+            hours: hours.iter().copied().map(at).collect(),
+            days: Vec::new(),
+        };
+        let check = |before: Option<&[i32]>, now: &[i32], expected| {
+            assert_eq!(followed(before.map(hours).as_ref(), &hours(now)), expected);
+        };
+        check(None, &[], Round::Follows);
+        check(None, &[2, 1], Round::Unseen);
+        check(Some(&[2, 1]), &[2, 1], Round::Unseen);
+        // More of it is no sign of work.
+        check(Some(&[1]), &[2, 1], Round::Unseen);
+        check(Some(&[2, 1]), &[3, 1], Round::Follows);
+        check(Some(&[]), &[1], Round::Unseen);
+        let days = Waiting { hours: Vec::new(), days: vec![at(0)] };
+        assert_eq!(followed(Some(&days), &days), Round::Unseen);
+        assert_eq!(followed(Some(&days), &hours(&[])), Round::Follows);
     }
 }

@@ -7,7 +7,7 @@
 //! together the segments have every committed check once. Each segment bounds the time, so only
 //! its partitions are looked into.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use postgres::types::ToSql;
@@ -16,6 +16,7 @@ use postgres::{Client, IsolationLevel, Row, Transaction};
 use super::errors::Failure;
 use super::histogram::Histogram;
 use super::rollup::{DAY, HOUR, count_checks};
+use super::segments::{Days, Marks, Segment, Source, down_to, segments, up_to};
 use super::{Store, StoreError};
 use crate::check::FailureKind;
 use crate::runtime::now;
@@ -23,8 +24,6 @@ use crate::runtime::now;
 /// Most hours that are read from checks: a day's late rows at once are answered exactly. Past it
 /// the older ones are as the rollup has them, until it is up to date.
 const RAW_HOURS_MAX: usize = 24;
-/// Most segments of one question; past it days are read as hours.
-const SEGMENTS_MAX: usize = 32;
 /// Nothing was checked before, in seconds since 1970: keeps a question without bounds short.
 const FIRST_S: i64 = 946_684_800;
 
@@ -182,7 +181,7 @@ impl Store {
     ) -> Result<Vec<Uptime>, StoreError> {
         let websites = websites.to_vec();
         self.inner.run("reading the uptime", move |client| {
-            let (mut transaction, segments) = begin(client, from, to, true)?;
+            let (mut transaction, segments) = begin(client, from, to, Days::Whole)?;
             if segments.is_empty() {
                 return Ok(Vec::new());
             }
@@ -229,8 +228,8 @@ impl Store {
         let length = bucket.length();
         let (from, to) = (down_to(from, length), up_to(to, length));
         self.inner.run("reading response times", move |client| {
-            let is_daily = bucket == Bucket::Day;
-            let (mut transaction, segments) = begin(client, from, to, is_daily)?;
+            let days = if bucket == Bucket::Day { Days::Whole } else { Days::Never };
+            let (mut transaction, segments) = begin(client, from, to, days)?;
             if segments.is_empty() {
                 return Ok(Vec::new());
             }
@@ -267,38 +266,13 @@ fn sum(row: &Row, column: &str) -> Result<u64, Failure> {
     Ok(sum.and_then(|sum| u64::try_from(sum).ok()).unwrap_or_default())
 }
 
-/// Where a part of a question's time is read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Days,
-    Hours,
-    Checks,
-}
-
-/// A part of a question's time: from, to before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segment {
-    source: Source,
-    from: Timestamp,
-    to: Timestamp,
-}
-
-/// What is marked in a question's time.
-#[derive(Clone, Debug, Default)]
-struct Marks {
-    hours: BTreeSet<Timestamp>,
-    days: BTreeSet<Timestamp>,
-    /// Hours before this were removed.
-    hours_from: Option<Timestamp>,
-}
-
 /// Begins the transaction that answers a question, with one snapshot for all, and cuts the
 /// question's time into segments.
 fn begin(
     client: &mut Client,
     from: Timestamp,
     to: Timestamp,
-    with_days: bool,
+    days: Days,
 ) -> Result<(Transaction<'_>, Vec<Segment>), Failure> {
     let first = Timestamp::from_second(FIRST_S).unwrap_or(Timestamp::UNIX_EPOCH);
     // Nothing is due later; hours ahead may be marked, and would take the place of others.
@@ -321,43 +295,12 @@ fn begin(
          FROM rollup_state",
         &[&from, &to, &(RAW_HOURS_MAX as i64)],
     )?;
-    let (hours, days): (Vec<Timestamp>, Vec<Timestamp>) = (row.try_get(1)?, row.try_get(2)?);
     let marks = Marks {
-        hours: hours.into_iter().collect(),
-        days: days.into_iter().collect(),
+        hours: row.try_get::<_, Vec<Timestamp>>(1)?.into_iter().collect(),
+        days: row.try_get::<_, Vec<Timestamp>>(2)?.into_iter().collect(),
         hours_from: row.try_get(0)?,
     };
-    let mut segments = cut(from, to, &marks, with_days);
-    if segments.len() > SEGMENTS_MAX && with_days {
-        segments = cut(from, to, &marks, false);
-    }
-    Ok((transaction, segments))
-}
-
-/// The segments of the time from `from` to `to`, both whole hours, in order.
-fn cut(from: Timestamp, to: Timestamp, marks: &Marks, with_days: bool) -> Vec<Segment> {
-    let is_gone = |time: Timestamp| with_days && marks.hours_from.is_some_and(|limit| time < limit);
-    let mut at = if is_gone(from) { down_to(from, DAY) } else { from };
-    let mut segments: Vec<Segment> = Vec::new();
-    let mut push = |source, from, to| match segments.last_mut() {
-        Some(last) if last.source == source && last.to == from => last.to = to,
-        _ => segments.push(Segment { source, from, to }),
-    };
-    while at < to {
-        let (day, next) = (down_to(at, DAY), down_to(at, DAY) + DAY);
-        let is_marked = marks.days.contains(&day) || marks.hours.range(day..next).next().is_some();
-        // Of a day without hours there is only the whole.
-        let is_whole = at == day && (next <= to || is_gone(day));
-        if with_days && is_whole && (!is_marked || is_gone(day)) {
-            push(Source::Days, day, next);
-            at = next;
-            continue;
-        }
-        let source = if marks.hours.contains(&at) { Source::Checks } else { Source::Hours };
-        push(source, at, at + HOUR);
-        at += HOUR;
-    }
-    segments
+    Ok((transaction, segments(from, to, &marks, days)))
 }
 
 /// All segments as one question: `columns`, and `hours`. `start` among them is when the hour or
@@ -382,86 +325,4 @@ fn union(segments: &[Segment], columns: &str, condition: &str) -> String {
         format!("SELECT {columns}, {hours} AS hours FROM {table}{condition}")
     };
     segments.iter().map(one).collect::<Vec<_>>().join(" UNION ALL ")
-}
-
-/// The last whole `length` at or before `time`.
-fn down_to(time: Timestamp, length: SignedDuration) -> Timestamp {
-    let length = length.as_secs();
-    let second = time.as_second() - i64::from(time.subsec_nanosecond() < 0);
-    Timestamp::from_second(second.div_euclid(length) * length).unwrap_or(Timestamp::MIN)
-}
-
-/// The first whole `length` at or after `time`.
-fn up_to(time: Timestamp, length: SignedDuration) -> Timestamp {
-    let down = down_to(time, length);
-    if down == time { down } else { down.checked_add(length).unwrap_or(Timestamp::MAX) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    /// Expects the segments of that time, each as source and hours from the first day's start.
-    fn check(
-        from: &str,
-        to: &str,
-        marks: (&[&str], &[&str], Option<&str>),
-        expected: &[(Source, i64, i64)],
-    ) {
-        let all = |times: &[&str]| times.iter().map(|text| at(text)).collect();
-        let marks = Marks { hours: all(marks.0), days: all(marks.1), hours_from: marks.2.map(at) };
-        let start = at("2026-03-01T00:00:00Z");
-        let hours = |time: Timestamp| time.duration_since(start).as_hours();
-        let found = cut(at(from), at(to), &marks, true);
-        let found: Vec<_> = found.iter().map(|s| (s.source, hours(s.from), hours(s.to))).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn whole_days_come_from_days_and_the_rest_from_hours() {
-        use Source::{Checks, Days, Hours};
-        let (from, to) = ("2026-03-01T22:00:00Z", "2026-03-04T03:00:00Z");
-        check(from, to, (&[], &[], None), &[(Hours, 22, 24), (Days, 24, 72), (Hours, 72, 75)]);
-        check(from, from, (&[], &[], None), &[]);
-        // A marked day comes from its hours, a marked hour from its checks.
-        let days: [&str; 1] = ["2026-03-02T00:00:00Z"];
-        let expected = [(Hours, 22, 48), (Days, 48, 72), (Hours, 72, 75)];
-        check(from, to, (&[], &days, None), &expected);
-        let hours = ["2026-03-03T05:00:00Z", "2026-03-03T06:00:00Z", "2026-03-04T02:00:00Z"];
-        let expected = [
-            (Hours, 22, 24),
-            (Days, 24, 48),
-            (Hours, 48, 53),
-            (Checks, 53, 55),
-            (Hours, 55, 74),
-            (Checks, 74, 75),
-        ];
-        check(from, to, (&hours, &[], None), &expected);
-    }
-
-    #[test]
-    fn days_without_hours_are_whole() {
-        use Source::{Days, Hours};
-        let gone = Some("2026-03-03T00:00:00Z");
-        let (from, to) = ("2026-03-01T22:00:00Z", "2026-03-03T03:00:00Z");
-        check(from, to, (&[], &[], gone), &[(Days, 0, 48), (Hours, 48, 51)]);
-        check(from, "2026-03-02T01:00:00Z", (&[], &[], gone), &[(Days, 0, 48)]);
-    }
-
-    #[test]
-    fn times_go_outwards_to_whole_hours() {
-        for (time, down, up) in [
-            ("2026-03-01T22:00:00Z", "2026-03-01T22:00:00Z", "2026-03-01T22:00:00Z"),
-            ("2026-03-01T22:00:00.001Z", "2026-03-01T22:00:00Z", "2026-03-01T23:00:00Z"),
-            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:00:00Z", "1970-01-01T00:00:00Z"),
-        ] {
-            assert_eq!((down_to(at(time), HOUR), up_to(at(time), HOUR)), (at(down), at(up)));
-        }
-        assert_eq!(up_to(Timestamp::MAX, DAY), Timestamp::MAX);
-        assert!(down_to(Timestamp::MIN, DAY) <= Timestamp::MIN + DAY);
-    }
 }

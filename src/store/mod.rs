@@ -30,6 +30,7 @@ mod read;
 mod rejected;
 mod retention;
 mod rollup;
+mod segments;
 mod session;
 mod sites;
 mod tls;

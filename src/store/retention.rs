@@ -6,7 +6,8 @@
 //!   marked hours are counted from it, and then `raw_from` is moved past its last check in the
 //!   transaction that drops it. A process that ends in between leaves a table that the next run
 //!   finds by its name.
-//! - Hours are removed only after their days are counted and their checks are gone.
+//! - Hours are removed only after their days are counted and their checks are gone, days only after
+//!   their hours, and the oldest first.
 //! - All of it happens under the lock of [`super::rollup`]: nobody counts meanwhile.
 
 use std::time::Duration;
@@ -40,7 +41,8 @@ impl Store {
     }
 
     /// Removes every partition of `check_hour`, each a month, that ends at or before the start of
-    /// `day`. Those whose checks or marks are still there stay. Returns the names removed.
+    /// `day`. One whose checks or marks are still there stays, and so do those after it. Returns
+    /// the names removed.
     ///
     /// # Errors
     /// As [`Store::drop_partitions_before`].
@@ -48,7 +50,7 @@ impl Store {
         self.drop_before(HOURS, day)
     }
 
-    /// The same for `check_day`, each partition a year.
+    /// The same for `check_day`, each partition a year; of one whose hours or marks are still there.
     ///
     /// # Errors
     /// As [`Store::drop_partitions_before`].
@@ -56,21 +58,40 @@ impl Store {
         self.drop_before(DAYS, day)
     }
 
+    /// In steps of a partition each, each a call with the schema's limit: the locks are free in
+    /// between, and one step that is late does not leave the others behind.
     fn drop_before(&self, table: Table, day: Date) -> Result<Vec<String>, StoreError> {
-        let limits = Limits { detach: DETACH_LIMIT, rest: self.inner.limits().schema };
+        let mut dropped = Vec::new();
+        while let Some(step) = self.drop_one_before(table, day)? {
+            dropped.extend(step.dropped);
+        }
+        Ok(dropped)
+    }
+
+    /// Nothing when there was nothing to do.
+    fn drop_one_before(&self, table: Table, day: Date) -> Result<Option<Step>, StoreError> {
+        // The server gives up before the caller turns away.
+        let limits = Limits { detach: DETACH_LIMIT, rest: self.inner.limits().schema * 3 / 4 };
         self.schema("removing partitions", move |client| {
+            set_limit(client, limits.rest)?;
             let limit = start_of(day)?;
             locked(client, LOCK, |client| {
                 // Not to wait for a count under way when there is nothing to do.
                 if detached(client, table, limit)?.is_empty()
-                    && old(client, table, limit)?.is_empty()
+                    && oldest(client, table, limit)?.is_none()
                 {
-                    return Ok(Vec::new());
+                    return Ok(None);
                 }
-                locked(client, rollup::LOCK, |client| drop_before(client, table, limit, limits))
+                locked(client, rollup::LOCK, |client| drop_one(client, table, limit, limits))
             })
         })
     }
+}
+
+/// Something was done.
+struct Step {
+    /// The partition that is gone.
+    dropped: Option<String>,
 }
 
 /// How long statements may take.
@@ -85,61 +106,67 @@ fn set_limit(client: &mut Client, limit: Duration) -> Result<(), Failure> {
     Ok(client.batch_execute(&format!("SET statement_timeout = {}", limit.as_millis()))?)
 }
 
-fn drop_before(
+fn drop_one(
     client: &mut Client,
     table: Table,
     limit: Timestamp,
     limits: Limits,
-) -> Result<Vec<String>, Failure> {
-    let mut dropped = Vec::new();
-    for (name, range) in detached(client, table, limit)? {
-        remove(client, table, &name, range, &mut dropped)?;
+) -> Result<Option<Step>, Failure> {
+    if let Some((name, range)) = detached(client, table, limit)?.into_iter().next() {
+        remove(client, table, &name, range)?;
+        return Ok(Some(Step { dropped: Some(name) }));
     }
-    for partition in old(client, table, limit)? {
-        set_limit(client, limits.detach)?;
-        if partition.is_detaching {
-            finalize(client, table, &partition.name)?;
-        } else {
-            detach(client, table, &partition.name)?;
-        }
-        set_limit(client, limits.rest)?;
-        // One that is younger was detached by somebody else, who may want to keep it.
-        if let Some(range) = partition.range.filter(|range| range.1 <= limit) {
-            remove(client, table, &partition.name, range, &mut dropped)?;
-        }
+    let Some(partition) = oldest(client, table, limit)? else { return Ok(None) };
+    set_limit(client, limits.detach)?;
+    if partition.is_detaching {
+        finalize(client, table, &partition.name)?;
+    } else {
+        detach(client, table, &partition.name)?;
     }
-    Ok(dropped)
+    set_limit(client, limits.rest)?;
+    // One that is younger was detached by somebody else, who may want to keep it.
+    let Some(range) = partition.range.filter(|range| range.1 <= limit) else {
+        return Ok(Some(Step { dropped: None }));
+    };
+    remove(client, table, &partition.name, range)?;
+    Ok(Some(Step { dropped: Some(partition.name) }))
 }
 
-/// What is to be detached: all that is old and of no more use, and one whose detach was cut off,
-/// whatever its age, as only one may be under way at a time.
-fn old(client: &mut Client, table: Table, limit: Timestamp) -> Result<Vec<Partition>, Failure> {
-    let mut old = Vec::new();
-    for partition in list(client, table)? {
-        let range = partition.range.filter(|range| range.1 <= limit);
-        let is_free = match range {
-            Some(range) => !is_needed(client, table, range)?,
-            None => false,
-        };
-        if is_free || partition.is_detaching {
-            old.push(partition);
-        }
+/// What is to be detached next: one whose detach was cut off, whatever its age, as only one may be
+/// under way at a time; else the oldest, if it is old and of no more use. Younger ones wait for it:
+/// counts before `hours_from` are final, so it must not pass a day that is still to be counted.
+fn oldest(
+    client: &mut Client,
+    table: Table,
+    limit: Timestamp,
+) -> Result<Option<Partition>, Failure> {
+    let mut partitions = list(client, table)?;
+    if let Some(cut_off) = partitions.iter().position(|partition| partition.is_detaching) {
+        return Ok(Some(partitions.swap_remove(cut_off)));
     }
-    Ok(old)
+    let is_old = |partition: &Partition| partition.range.is_some_and(|range| range.1 <= limit);
+    let oldest = partitions.into_iter().find(is_old);
+    match oldest.as_ref().and_then(|partition| partition.range) {
+        Some(range) if is_needed(client, table, range)? => Ok(None),
+        _ => Ok(oldest),
+    }
 }
 
-/// Whether something is still to be made of the rows in `range`. Of checks it is made after they
-/// were detached.
+/// Whether something is still to be made of the rows in `range`, or will be written there: it is
+/// marked, or what it is counted from is not removed yet. Of checks it is made after they were
+/// detached.
 fn is_needed(client: &mut Client, table: Table, (from, to): Range) -> Result<bool, Failure> {
-    if table.name != HOURS.name {
-        return Ok(false);
-    }
+    let source = match table.name {
+        name if name == HOURS.name => CHECKS,
+        name if name == DAYS.name => HOURS,
+        _ => return Ok(false),
+    };
     let question = "SELECT EXISTS (SELECT FROM rollup_dirty_day WHERE day >= $1 AND day < $2) \
                         OR EXISTS (SELECT FROM rollup_dirty WHERE hour >= $1 AND hour < $2)";
     let is_marked: bool = client.query_one(question, &[&from, &to])?.try_get(0)?;
     let overlaps = |range: Range| range.0 < to && from < range.1;
-    let days = list(client, CHECKS)?;
-    Ok(is_marked || days.iter().filter_map(|p| p.range).any(overlaps))
+    let sources = list(client, source)?;
+    Ok(is_marked || sources.iter().filter_map(|p| p.range).any(overlaps))
 }
 
 fn detach(client: &mut Client, table: Table, name: &str) -> Result<(), Failure> {
@@ -158,44 +185,33 @@ fn finalize(client: &mut Client, table: Table, name: &str) -> Result<(), Failure
 }
 
 /// Drops a table that was detached, and says up to when counts are final.
-fn remove(
-    client: &mut Client,
-    table: Table,
-    name: &str,
-    range: Range,
-    dropped: &mut Vec<String>,
-) -> Result<(), Failure> {
+fn remove(client: &mut Client, table: Table, name: &str, range: Range) -> Result<(), Failure> {
     if table.name == CHECKS.name {
         count_marked(client, name, range)?;
     }
     let mut transaction = client.transaction()?;
-    let last = match table.name {
+    if table.name == CHECKS.name {
         // The day's last check and not the day's end: a clock that was wrong for a while has days
         // removed that are yet to come, and their hours are to be counted once they do.
-        name_of if name_of == CHECKS.name => {
-            let question =
-                format!("SELECT \"timestamp\" FROM {name} ORDER BY check_entry_id DESC LIMIT 1");
-            let last = transaction.query_opt(&question, &[])?;
-            last.map(|row| row.try_get::<_, Timestamp>(0)).transpose()?.map(|t| ("raw_from", t))
+        let question =
+            format!("SELECT \"timestamp\" FROM {name} ORDER BY check_entry_id DESC LIMIT 1");
+        if let Some(row) = transaction.query_opt(&question, &[])? {
+            let statement = "UPDATE rollup_state SET raw_from = \
+                 greatest(raw_from, date_bin('1 hour', $1, 'epoch') + interval '1 hour')";
+            transaction.execute(statement, &[&row.try_get::<_, Timestamp>(0)?])?;
         }
-        name_of if name_of == HOURS.name => {
-            let question = format!("SELECT max(hour) FROM {name}");
-            let last: Option<Timestamp> = transaction.query_one(&question, &[])?.try_get(0)?;
-            last.map(|t| ("hours_from", t))
-        }
-        _ => None,
-    };
-    if let Some((column, last)) = last {
+    } else if table.name == HOURS.name {
+        // The same: no hour of it is after the last check that was removed. Looking for its last
+        // hour would read the whole month.
         let statement = format!(
-            "UPDATE rollup_state SET {column} = \
-             greatest({column}, date_bin('1 hour', $1, 'epoch') + interval '1 hour')"
+            "UPDATE rollup_state SET hours_from = greatest(hours_from, least(raw_from, $1)) \
+             WHERE EXISTS (SELECT FROM {name})"
         );
-        transaction.execute(&statement, &[&last])?;
+        transaction.execute(&statement, &[&range.1])?;
     }
     transaction.batch_execute(&format!("DROP TABLE {name}"))?;
     transaction.commit()?;
     log::info!(partition = name; "partition removed");
-    dropped.push(name.to_owned());
     Ok(())
 }
 

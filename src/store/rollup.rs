@@ -82,13 +82,22 @@ impl Store {
         let lead = self.try_lead(LEAD)?;
         Ok(lead.map(|lead| Rollups { store: self.clone(), lead, limit }))
     }
+
+    /// What waits to be counted, for whoever does not lead: of hours and days that ended at or
+    /// before `end`.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn rollups_waiting(&self, end: Timestamp) -> Result<Waiting, StoreError> {
+        self.inner.run("looking for hours to count", move |client| waiting(client, end))
+    }
 }
 
 impl Rollups {
     /// What waits, of hours and days that ended at or before `end`.
     ///
     /// # Errors
-    /// What the database said; the lead is then lost.
+    /// What the database said; after an outage the lead is lost.
     pub fn waiting(&mut self, end: Timestamp) -> Result<Waiting, StoreError> {
         self.call("looking for hours to count", move |client| waiting(client, end))
     }
@@ -134,8 +143,10 @@ impl Rollups {
         F: FnOnce(&mut Client) -> Result<R, Failure> + Send + 'static,
     {
         let limit = self.limit;
+        // The server gives up before the caller turns away, who would leave the lead behind.
+        let statement_ms = (limit * 3 / 4).as_millis();
         let result = self.lead.call(limit, move |client| {
-            client.batch_execute(&format!("SET statement_timeout = {}", limit.as_millis()))?;
+            client.batch_execute(&format!("SET statement_timeout = {statement_ms}"))?;
             work(client)
         });
         result.map_err(|failure| self.store.inner.error(what, &failure))

@@ -6,7 +6,7 @@ use webmon::site::SiteSpec;
 use webmon::store::{Bucket, Histogram};
 
 use super::past::lead;
-use super::{check_at, migrated, recently};
+use super::{check_at, count, migrated, recently};
 
 /// The blocks of SQL in the page.
 fn examples() -> Vec<String> {
@@ -49,7 +49,7 @@ fn the_examples_of_the_page_run() {
     }
 
     let examples = examples();
-    assert_eq!(examples.len(), 7);
+    assert_eq!(examples.len(), 8);
     let ask = |words: &str| {
         let sql = examples.iter().find(|sql| sql.contains(words)).unwrap();
         database.client().query(sql.as_str(), &[]).unwrap()
@@ -65,6 +65,24 @@ fn the_examples_of_the_page_run() {
     assert_eq!(down, 10);
     assert!(ask("AS metric").len() > 2);
     ask("FROM rollup_dirty");
+
+    // A consumer of the release before stores a check without a mark; the page has the cure.
+    let old = "INSERT INTO check_entry (check_entry_id, website_id, \"timestamp\", outcome, region) \
+               SELECT overlay(check_entry_id::text PLACING 'ff' FROM 35)::uuid, website_id, \
+                   \"timestamp\", 'missed', 'old' FROM check_entry ORDER BY \"timestamp\" LIMIT 1";
+    client.batch_execute(old).unwrap();
+    let mut roll_hours = || {
+        for hour in rollups.waiting(later).unwrap().hours {
+            rollups.roll_hour(hour).unwrap();
+        }
+        count(&database, "check_hour WHERE region = 'old'")
+    };
+    assert_eq!(roll_hours(), 0);
+    ask("version = 6");
+    assert_eq!(roll_hours(), 1);
+    for day in rollups.waiting(later).unwrap().days {
+        rollups.roll_day(day).unwrap();
+    }
 
     let percentiles = ask("ranked");
     let from = recently() - SignedDuration::from_hours(72);

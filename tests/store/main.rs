@@ -18,6 +18,7 @@ mod retention;
 mod rollup;
 mod schema;
 mod sites;
+mod uncountable;
 
 use jiff::{SignedDuration, Timestamp};
 use webmon::check::{Check, Identity};

@@ -142,6 +142,59 @@ fn hours_go_only_after_their_checks_and_days() {
 }
 
 #[test]
+fn days_go_only_after_their_hours() {
+    let (database, store, site) = in_may("days");
+    insert(&store, site);
+    let mut rollups = lead(&store);
+    let june = date(2024, 6, 1);
+    let next_year = date(2025, 1, 1);
+    // The hours are there.
+    assert!(store.drop_days_before(next_year).unwrap().is_empty());
+    store.drop_partitions_before(june).unwrap();
+    // A day is still to be counted, though its year is old enough.
+    database
+        .client()
+        .batch_execute("ALTER TABLE check_hour DETACH PARTITION check_hour_y2024m05")
+        .unwrap();
+    assert_eq!(count(&database, "rollup_dirty_day"), 2);
+    assert!(store.drop_days_before(next_year).unwrap().is_empty());
+    let back = "ALTER TABLE check_hour ATTACH PARTITION check_hour_y2024m05 \
+                FOR VALUES FROM ('2024-05-01Z') TO ('2024-06-01Z')";
+    database.client().batch_execute(back).unwrap();
+    roll(&mut rollups);
+    assert_eq!(count(&database, "check_day"), 2);
+    assert!(store.drop_days_before(next_year).unwrap().is_empty());
+    assert_eq!(store.drop_hours_before(june).unwrap().len(), 1);
+    assert_eq!(store.drop_days_before(next_year).unwrap(), ["public.check_day_y2024"]);
+}
+
+#[test]
+fn younger_hours_wait_for_older_ones() {
+    let (database, store, site) = in_may("in_order");
+    store.ensure_partitions(date(2024, 6, 2), 1, 1).unwrap();
+    insert(&store, site);
+    let june = [seen(site, "x", 32 * 86_400, Seen::Missed)];
+    assert_eq!(store.insert_checks(&june).unwrap().inserted, 1);
+    let mut rollups = lead(&store);
+    for hour in rollups.waiting(start() + 40 * DAY).unwrap().hours {
+        rollups.roll_hour(hour).unwrap();
+    }
+    let july = date(2024, 7, 1);
+    store.drop_partitions_before(july).unwrap();
+    // June's day is counted, those of May are not: with June's hours gone they never would be.
+    assert_eq!(rollups.roll_day(start() + 32 * DAY).unwrap(), Rolled::Written(1));
+    assert!(store.drop_hours_before(july).unwrap().is_empty());
+    roll(&mut rollups);
+    assert_eq!(count(&database, "check_day"), 3);
+    let months = ["public.check_hour_y2024m05", "public.check_hour_y2024m06"];
+    assert_eq!(store.drop_hours_before(july).unwrap(), months);
+    // Not up to the month's end, but no later than what was removed.
+    let question =
+        "SELECT hours_from = raw_from AND raw_from = '2024-06-02 01:00Z' FROM rollup_state";
+    assert!(database.client().query_one(question, &[]).unwrap().get::<_, bool>(0));
+}
+
+#[test]
 fn a_long_reader_makes_no_insert_wait() {
     let (database, store, site) = in_may("reader");
     insert(&store, site);

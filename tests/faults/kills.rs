@@ -13,8 +13,9 @@ const SHORT: Duration = Duration::from_millis(1500);
 const LONG: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(9));
 /// Longest time somebody stays dead before the restart.
 const DEAD: Duration = Duration::from_secs(1);
-/// The most due times without a row in the storm, in percent: 7 % in a run of 200 kills, more in a
-/// short one, which is hardly more than the kills. What is excused must not become the rule.
+/// The most due times without a row in the storm, in percent: 7 % in a run of 200 kills, 2 to 4 % in
+/// short ones; a busy machine takes longer to start the dead again. What is excused must not become
+/// the rule.
 const MOST_WITHOUT_ROW_PERCENT: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ type Fault = fn(&mut Wires, &mut FaultLab) -> String;
 
 /// How long something is away or frozen.
 fn while_away() -> Duration {
-    Duration::from_secs(if is_full() { 20 } else { 6 })
+    Duration::from_secs(if is_full() { 20 } else { 4 })
 }
 
 /// A counter of a daemon; it stands still when what feeds it does.

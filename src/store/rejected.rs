@@ -104,7 +104,7 @@ pub struct RejectedFilter {
     pub keys: Vec<RejectedKey>,
 }
 
-/// The filter as parameters `$1` to `$6` of [`MATCHES`].
+/// The filter as parameters `$1` to `$6` of [`Parameters::matches`].
 struct Parameters {
     reason: Option<String>,
     since: Option<Timestamp>,
@@ -114,14 +114,24 @@ struct Parameters {
     offsets: Vec<i64>,
 }
 
-/// Rows of `rejected_message AS r` that pass the filter.
+/// Rows of `rejected_message` that pass the filter but for its keys.
 const MATCHES: &str = "($1::text IS NULL OR strpos(lower(reason), lower($1)) > 0) \
      AND ($2::timestamptz IS NULL OR rejected_at >= $2) \
-     AND ($3::timestamptz IS NULL OR rejected_at < $3) \
-     AND ($4::text[] IS NULL OR (topic, \"partition\", \"offset\") IN \
-         (SELECT * FROM unnest($4::text[], $5::integer[], $6::bigint[])))";
+     AND ($3::timestamptz IS NULL OR rejected_at < $3)";
+/// Found by the primary key: that takes a condition of its own, and no `OR` beside it.
+const IS_NAMED: &str = "(topic, \"partition\", \"offset\") IN \
+     (SELECT * FROM unnest($4::text[], $5::integer[], $6::bigint[]))";
+/// Every parameter has to be mentioned.
+const IS_ANY: &str =
+    "$4::text[] IS NULL AND $5::integer[] IS NOT NULL AND $6::bigint[] IS NOT NULL";
 
 impl Parameters {
+    /// The condition on a row of `rejected_message`.
+    fn matches(&self) -> String {
+        let keys = if self.topics.is_some() { IS_NAMED } else { IS_ANY };
+        format!("{MATCHES} AND {keys}")
+    }
+
     fn of(filter: &RejectedFilter) -> Self {
         let keys = &filter.keys;
         Self {
@@ -151,7 +161,8 @@ impl Store {
     pub fn count_rejected(&self, filter: &RejectedFilter) -> Result<u64, StoreError> {
         let parameters = Parameters::of(filter);
         self.inner.run("counting rejected messages", move |client| {
-            let question = format!("SELECT count(*) FROM rejected_message WHERE {MATCHES}");
+            let matches = parameters.matches();
+            let question = format!("SELECT count(*) FROM rejected_message WHERE {matches}");
             let count: i64 = client.query_one(&question, &parameters.list())?.try_get(0)?;
             Ok(count.unsigned_abs())
         })
@@ -173,9 +184,10 @@ impl Store {
             let (time, key_after) = after.map_or((None, None), |(t, key)| (Some(t), Some(key)));
             let key_after =
                 key_after.unwrap_or(RejectedKey { topic: String::new(), partition: 0, offset: 0 });
+            let matches = parameters.matches();
             let question = format!(
                 "SELECT topic, \"partition\", \"offset\", rejected_at, reason, length(payload) \
-                 FROM rejected_message WHERE {MATCHES} AND ($7::timestamptz IS NULL OR \
+                 FROM rejected_message WHERE {matches} AND ($7::timestamptz IS NULL OR \
                  (rejected_at, topic, \"partition\", \"offset\") < ($7, $8, $9, $10)) \
                  ORDER BY rejected_at DESC, topic DESC, \"partition\" DESC, \"offset\" DESC \
                  LIMIT $11"
@@ -212,11 +224,12 @@ impl Store {
         self.inner.run("reading rejected messages", move |client| {
             let topic = after.as_ref().map(|key| key.topic.clone());
             let (partition, offset) = after.map_or((0, 0), |key| (key.partition, key.offset));
+            let matches = parameters.matches();
             let question = format!(
                 "SELECT topic, \"partition\", \"offset\", rejected_at, reason, payload FROM ( \
                      SELECT *, sum(length(payload)) OVER w AS bytes, row_number() OVER w AS number \
                      FROM ( \
-                         SELECT * FROM rejected_message WHERE {MATCHES} AND ($7::text IS NULL OR \
+                         SELECT * FROM rejected_message WHERE {matches} AND ($7::text IS NULL OR \
                          (topic, \"partition\", \"offset\") > ($7, $8, $9)) \
                          ORDER BY topic, \"partition\", \"offset\" LIMIT $10) AS page \
                      WINDOW w AS (ORDER BY topic, \"partition\", \"offset\")) AS sized \
@@ -275,9 +288,10 @@ impl Store {
         loop {
             let parameters = Parameters::of(filter);
             let count = self.inner.run("removing rejected messages", move |client| {
+                let matches = parameters.matches();
                 let statement = format!(
                     "DELETE FROM rejected_message WHERE ctid = ANY (ARRAY( \
-                     SELECT ctid FROM rejected_message WHERE {MATCHES} LIMIT $7))"
+                     SELECT ctid FROM rejected_message WHERE {matches} LIMIT $7))"
                 );
                 let mut list = parameters.list();
                 list.push(&DELETE_ROWS);

@@ -19,17 +19,17 @@ configuration, 3 not found, 4 a service is away, 128 + signal at a second SIGINT
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct CommonArgs {
     /// Configuration file [default: $WEBMON_CONFIG_FILE, else ./config.yaml if it exists]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 101)]
     pub(super) config: Option<PathBuf>,
     /// File of KEY=VALUE lines that stand in for missing environment variables [default: ./.env if
     /// it exists]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 102)]
     pub(super) env_file: Option<PathBuf>,
     /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", global = true, display_order = 103)]
     pub(super) log_level: Option<String>,
     /// text or json
-    #[arg(long, value_name = "FORMAT", global = true)]
+    #[arg(long, value_name = "FORMAT", global = true, display_order = 104)]
     pub(super) log_format: Option<String>,
 }
 

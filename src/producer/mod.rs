@@ -203,7 +203,7 @@ impl Producer {
     /// Waits for the stop, then stops in order:
     ///
     /// 1. the group is left, so that other producers take over; if there are any, this one goes
-    ///    on with its sites for [`HANDOVER`], so that no due time falls between two;
+    ///    on with its sites for some seconds, so that no due time falls between two;
     /// 2. no more due times; running checks get [`GRACE`]; what waits for a worker is recorded as missed, and so is
     ///    what is still running then; the list of slow sites is put into the spool;
     /// 3. the spool commits what it holds;

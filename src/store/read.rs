@@ -129,7 +129,7 @@ impl Store {
     /// `limit`. `before` is the time and id of the last check of the page before; checks that come
     /// in meanwhile neither repeat nor hide one of the older. Fewer than `limit` are the last page.
     ///
-    /// Looks back in steps, each [`PAGE_GROWTH`] times as long as the one before: to begin with the
+    /// Looks back in steps, each `PAGE_GROWTH` times as long as the one before: to begin with the
     /// day before `to` or `before`, so that a long time costs no more than a page's own partitions.
     ///
     /// # Errors

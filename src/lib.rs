@@ -1,6 +1,7 @@
 //! webmon: a website monitor. ARCHITECTURE.md is the map of these rooms; `tests/architecture.rs`
 //! holds them to it.
 
+pub mod api;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -45,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
         &["wire", "kafka", "store", "incident", "check", "site", "telemetry", "runtime", "spool"],
     ),
     ("notify", &["store", "incident"]),
-    ("api", &["site", "check", "incident", "store"]),
+    ("api", &["runtime", "site", "check", "incident", "wire", "telemetry", "probe", "store"]),
     (
         "cli",
         &[

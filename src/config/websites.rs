@@ -9,11 +9,10 @@ use super::lines::Step;
 use super::site_settings;
 use super::values::{self, Value};
 use super::yaml::Node;
-use crate::site::{INTERVAL_MAX_S, INTERVAL_MIN_S, SETTINGS, SiteDefaults, SiteSpec, setting};
+use crate::site::{
+    INTERVAL_MAX_S, INTERVAL_MIN_S, SETTINGS, SITE_KEYS, SiteDefaults, SiteSpec, setting,
+};
 
-/// The keys that sites commonly have.
-const SITE_KEYS: [&str; 9] =
-    ["name", "url", "interval", "timeout", "regex", "method", "headers", "body", "expected_status"];
 /// What `regex` was called in the first version.
 const OLD_REGEX: &str = "pattern";
 

@@ -41,6 +41,10 @@ pub const HEADERS_MAX: usize = 64;
 /// idle connections silently, commonly after 350 s or more.
 pub const KEPT_INTERVAL_MAX_S: u32 = 300;
 
+/// The keys that sites commonly have, in the order they are shown; those of [`SETTINGS`] follow.
+pub const SITE_KEYS: [&str; 9] =
+    ["name", "url", "interval", "timeout", "regex", "method", "headers", "body", "expected_status"];
+
 /// The methods a check may use.
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 

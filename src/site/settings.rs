@@ -193,6 +193,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Leaves `name` open again.
+    pub fn unset(&mut self, name: &str) {
+        self.values.retain(|(other, _)| *other != name);
+    }
+
     /// Notes that `name` is no setting, or has a value that it can't have; `problem` goes on
     /// after the name, and has no secret.
     pub fn note_fault(&mut self, name: &str, problem: impl Into<String>) {

@@ -42,7 +42,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 7] = files![
+const FILES: [File; 8] = files![
     1 "001_website.sql",
     2 "002_check_entry.sql",
     3 "003_rejected_message.sql",
@@ -50,6 +50,7 @@ const FILES: [File; 7] = files![
     5 "005_site_settings.sql",
     6 "006_rollups.sql",
     7 "007_rejected_message.sql",
+    8 "008_api.sql",
 ];
 
 const DROP: &str = include_str!("../../sql/drop.sql");

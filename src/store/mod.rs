@@ -34,6 +34,7 @@ mod segments;
 mod session;
 mod sites;
 mod tls;
+mod websites;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub use rejected::{Rejected, RejectedFilter, RejectedKey, RejectedRow, RejectedS
 pub use rollup::{Rolled, Rollups, Waiting};
 pub use sites::{SiteRow, SiteStatus};
 pub use tls::{SslMode, SslOptions};
+pub use websites::{Change, Changed, Created, SiteFilter};
 
 /// Where the database is and who asks.
 #[derive(Clone, Debug)]

@@ -54,11 +54,14 @@ pub struct SiteRow {
     pub status: SiteStatus,
     /// When it was added.
     pub timestamp: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Grows with each change.
+    pub revision: i64,
 }
 
-const COLUMNS: &str = "website_id, name, url, regex, status, \"timestamp\", interval_seconds, \
-                       timeout_seconds, method, headers::text, body, expected_status, \
-                       settings::text";
+pub(super) const COLUMNS: &str = "website_id, name, url, regex, status, \"timestamp\", interval_seconds, timeout_seconds, \
+     method, headers::text, body, expected_status, settings::text, updated_at, revision";
 
 /// Ids that were seen in the table, as of a state of the change counter: whoever was removed is
 /// no longer among them.
@@ -197,7 +200,7 @@ fn ids(rows: &[postgres::Row]) -> Result<HashSet<i64>, Failure> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
+pub(super) fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
     // A negative number is out of range like 0, and building the site says so.
     let seconds = |value: Option<i32>| value.map(|s| u32::try_from(s).unwrap_or_default());
     let (status, headers): (&str, Option<&str>) = (row.try_get(4)?, row.try_get(9)?);
@@ -219,6 +222,8 @@ fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
         // The table's CHECK allows no other.
         status: SiteStatus::parse(status).unwrap_or(SiteStatus::Paused),
         timestamp: row.try_get(5)?,
+        updated_at: row.try_get(13)?,
+        revision: row.try_get(14)?,
     })
 }
 
@@ -260,7 +265,7 @@ fn add_missing(client: &mut Client, specs: &[SiteSpec]) -> Result<Vec<String>, F
 }
 
 /// Headers as the table holds them: an array of pairs, which keeps order and repetition.
-fn write_headers(headers: &[(String, String)]) -> Option<String> {
+pub(super) fn write_headers(headers: &[(String, String)]) -> Option<String> {
     let pair = |(name, value): &(String, String)| serde_json::json!([name, value]);
     let pairs: Vec<serde_json::Value> = headers.iter().map(pair).collect();
     (!pairs.is_empty()).then(|| serde_json::Value::Array(pairs).to_string())

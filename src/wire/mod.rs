@@ -17,6 +17,7 @@ mod object;
 pub mod settings;
 pub mod site_list;
 mod time;
+pub mod website;
 
 pub use decode::decode;
 pub use encode::encode;

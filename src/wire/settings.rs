@@ -36,7 +36,7 @@ pub fn decode(object: Value) -> Settings {
     settings
 }
 
-fn json(value: &SettingValue) -> Value {
+pub(super) fn json(value: &SettingValue) -> Value {
     match value {
         SettingValue::Text(text) => Value::from(text.as_str()),
         SettingValue::Whole(number) => Value::from(*number),
@@ -51,7 +51,7 @@ fn json(value: &SettingValue) -> Value {
 }
 
 /// A value of `kind`, whatever its range.
-fn read(kind: SettingKind, value: Value) -> Option<SettingValue> {
+pub(super) fn read(kind: SettingKind, value: Value) -> Option<SettingValue> {
     let whole = |number: &Number| number.as_u64().and_then(|number| u32::try_from(number).ok());
     match (kind, value) {
         (SettingKind::Text | SettingKind::Secret | SettingKind::Choice(_), Value::String(text)) => {
@@ -119,13 +119,13 @@ pub(super) mod tests {
             faults,
             [
                 "colour is no setting of a site",
-                "connection must be one of fresh, kept",
-                "expected_headers must be names with texts",
-                "max_redirects must be a whole number from 0 to 30",
                 "password must be text",
                 "retries must be a whole number from 0 to 5",
                 "retry_pause must be seconds from 0 to 60",
                 "tls_verify must be true or false",
+                "connection must be one of fresh, kept",
+                "expected_headers must be names with texts",
+                "max_redirects must be a whole number from 0 to 30",
             ]
         );
         assert_eq!(decode(Value::from(7)).faults().len(), 1);

@@ -7,7 +7,7 @@ use webmon::store::{AHEAD_DAYS, BACK_DAYS, ErrorKind, Store};
 use super::support::services::TestDatabase;
 use super::{count, migrated};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "001_website.sql",
     "002_check_entry.sql",
     "003_rejected_message.sql",
@@ -15,6 +15,7 @@ const FILES: [&str; 7] = [
     "005_site_settings.sql",
     "006_rollups.sql",
     "007_rejected_message.sql",
+    "008_api.sql",
 ];
 
 #[test]
@@ -26,7 +27,7 @@ fn a_second_migration_does_nothing() {
     assert_eq!(store.migrate().unwrap(), FILES);
     assert!(store.migrate().unwrap().is_empty());
     assert!(store.pending_migrations().unwrap().is_empty());
-    assert_eq!(count(&database, "schema_migration"), 7);
+    assert_eq!(count(&database, "schema_migration"), 8);
     let days = i64::from(BACK_DAYS + AHEAD_DAYS) + 1;
     assert_eq!(count(&database, "pg_inherits WHERE inhparent = 'check_entry'::regclass"), days);
 }

@@ -1,0 +1,18 @@
+//! The REST API: what is asked over HTTP, and the answers as JSON.
+//!
+//! Invariants:
+//! - Nothing that a client sends holds a thread for longer than a request's deadline, or takes more
+//!   memory than the limits of head and body allow.
+//! - Errors are problem details (RFC 9457); no answer shows a secret.
+
+mod request;
+mod response;
+
+pub use request::{Caller, Method, Request, Role};
+pub use response::{Problem, Response, reason};
+
+/// What answers requests; called by several threads at once.
+pub trait Service: Send + Sync {
+    /// The answer to `request`.
+    fn respond(&self, request: &Request) -> Response;
+}

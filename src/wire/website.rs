@@ -333,7 +333,8 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
+        let Value::Object(object) = value else { panic!("no object: {value}") };
+        object
     }
 
     fn full() -> SiteSpec {

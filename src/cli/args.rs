@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::api_args::{ApiArgs, TokenArgs};
 use super::check_args::CheckArgs;
 use super::rejected_args::RejectedArgs;
 
@@ -110,12 +111,34 @@ Examples:
   webmon check https://api.example/ --method POST -H 'Accept: text/plain' --body ping --retries 2
   webmon check https://example.org/ --set min_certificate_days=14 --set 'expected_headers=Server: ^nginx'")]
     Check(Box<CheckArgs>),
-    /// Run producer and consumer in one process
+    /// Run producer, consumer and the REST API in one process
     #[command(after_help = "\
 Examples:
   webmon run                    through Kafka
+  webmon run --no-api           without the REST API
   webmon run --bus local        spool straight to PostgreSQL, no broker needed")]
     Run(RunArgs),
+    /// Serve the REST API
+    #[command(after_help = "\
+Examples:
+  webmon api                    on api.listen (127.0.0.1:8080)
+  webmon api --listen 127.0.0.1:8081
+  curl http://127.0.0.1:8080/websites
+
+The server needs tokens (`webmon token`) where others than this machine can reach it. It starts
+with the database away, and answers when it is back. /metrics, /livez and /readyz?verbose are on the
+same address.")]
+    Api(ApiArgs),
+    /// Make a token for the API
+    #[command(after_help = "\
+Examples:
+  webmon token ci --role write
+  webmon token status-page      a token that only reads
+  webmon token ci --json | jq -r .token
+
+The token is shown once and kept nowhere. Its line, which can't be used to get in, goes into
+api.tokens, WEBMON_API_TOKENS or the file of api.tokens_file.")]
+    Token(TokenArgs),
     /// Bring the database's tables up to date (the daemons do it too)
     #[command(after_help = "\
 Examples:
@@ -176,6 +199,9 @@ pub(super) struct RunArgs {
     /// Seconds between checks, for sites without an interval of their own (5 to 86400)
     #[arg(long, value_name = "SECONDS")]
     pub(super) interval: Option<String>,
+    /// Don't serve the REST API
+    #[arg(long)]
+    pub(super) no_api: bool,
 }
 
 #[derive(Args, Debug)]

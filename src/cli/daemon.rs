@@ -3,7 +3,7 @@
 use super::args::{ConsumerArgs, ProducerArgs};
 use super::exit::Exit;
 use super::{options, output};
-use crate::config::{Loaded, Origin, Settings};
+use crate::config::{Loaded, Origin};
 use crate::consumer::Consumer;
 use crate::producer::{KafkaDelivery, Producer};
 use crate::runtime::{Stop, Threads, stop_on_signals};
@@ -53,23 +53,34 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
+    /// Logs, signals and the listener.
     pub(super) fn start(
         name: &'static str,
         loaded: &Loaded,
         listen: std::net::SocketAddr,
     ) -> Result<Self, Exit> {
-        let settings: &Settings = &loaded.settings;
-        logs::init(options::logs(settings));
+        let mut daemon = Self::prepare(name, loaded)?;
+        let address = listener::serve(listen, &mut daemon.listener, daemon.quiet.clone())
+            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+        daemon.announce(loaded, address);
+        Ok(daemon)
+    }
+
+    /// Logs and signals alone, for a daemon with a listener of its own.
+    pub(super) fn prepare(name: &'static str, loaded: &Loaded) -> Result<Self, Exit> {
+        logs::init(options::logs(&loaded.settings));
         let (stop, quiet) = (Stop::new(), Stop::new());
         stop_on_signals(&stop)
             .map_err(|error| Exit::Failed(format!("{name}: cannot handle signals: {error}")))?;
-        let mut listener = Threads::new(stop.clone());
-        let address = listener::serve(listen, &mut listener, quiet.clone())
-            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+        let listener = Threads::new(stop.clone());
+        Ok(Self { stop, name, quiet, listener })
+    }
+
+    /// Says that it runs, and where it listens.
+    pub(super) fn announce(&self, loaded: &Loaded, address: std::net::SocketAddr) {
         let file = loaded.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
         log::info!(version = env!("CARGO_PKG_VERSION"), config = file.as_str(),
-            listen = address.to_string().as_str(); "{name} started");
-        Ok(Self { stop, name, quiet, listener })
+            listen = address.to_string().as_str(); "{} started", self.name);
     }
 
     /// After everything else has ended.

@@ -3,6 +3,8 @@
 //! Nothing else in the program reads arguments, the environment or the configuration, prints to
 //! standard output (but the consumer's console sink), or decides an exit code.
 
+mod api;
+mod api_args;
 mod args;
 mod check;
 mod check_args;
@@ -47,6 +49,8 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
     match &args.command {
         Command::Check(check) => check::check(common, check),
         Command::Run(run) => run::run(common, run),
+        Command::Api(api) => api::api(common, api),
+        Command::Token(token) => api::token(token),
         Command::Migrate(migrate) => migrate::migrate(common, migrate),
         Command::Drop(drop) => migrate::drop_everything(common, drop),
         Command::Rejected(rejected) => rejected::rejected(common, rejected),

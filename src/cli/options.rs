@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::args::CommonArgs;
 use super::exit::Exit;
-use crate::config::{self, LogFormat, SaslMechanism, Settings, Sink, Sources, SslMode};
+use crate::api::{AccessOptions, Limits, Role, Token};
+use crate::config::{self, ApiToken, LogFormat, SaslMechanism, Settings, Sink, Sources, SslMode};
 use crate::consumer::{ConsumerOptions, MaintenanceOptions, Sinks};
 use crate::kafka::{self, GroupOptions, KafkaOptions, SaslOptions, TlsFiles, TopicSpec};
 use crate::probe::ProbeOptions;
@@ -133,7 +134,8 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
         allow_private_addresses: monitoring.allow_private_addresses,
         allowed_addresses: monitoring.allowed_addresses.clone(),
         denied_addresses: monitoring.denied_addresses.clone(),
-        // Nobody listens on `api.listen` yet, and other programs often do on its default.
+        // Where the API is served, `api.listen` comes to these; elsewhere another program may be on
+        // its default.
         own_listeners: vec![settings.producer.listen, settings.consumer.listen],
         resolver_threads: RESOLVER_THREADS_MAX
             .min((settings.producer.threads + settings.producer.slow_threads) * 2),
@@ -190,6 +192,32 @@ pub(super) fn consumer(settings: &Settings) -> ConsumerOptions {
             console: consumer.sinks.contains(&Sink::Console),
         },
         maintenance: maintenance(settings),
+    }
+}
+
+/// Who may use the API.
+pub(super) fn access(settings: &Settings) -> AccessOptions {
+    let api = &settings.api;
+    let token = |token: &ApiToken| {
+        let role = Role::parse(&token.role)?;
+        Some(Token { name: token.name.clone(), role, sha256: token.sha256 })
+    };
+    AccessOptions {
+        tokens: api.tokens.iter().filter_map(token).collect(),
+        hosts: api.hosts.clone(),
+        cors_origins: api.cors_origins.clone(),
+        rate_limit: api.rate_limit,
+    }
+}
+
+/// How much the API's server takes.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    let api = &settings.api;
+    Limits {
+        threads: api.threads,
+        connections: api.connections,
+        deadline: api.deadline,
+        ..Limits::default()
     }
 }
 

@@ -45,6 +45,13 @@ labels! {
         /// Its number.
         partition: i32
     }
+    /// Requests of the API.
+    ByRequest {
+        /// The method, or `none` where no request could be read.
+        method: &'static str,
+        /// `2xx`, `3xx`, `4xx` or `5xx`.
+        status: &'static str
+    }
     /// Panics by the thread's kind.
     ByDaemonThread {
         /// A fixed name without number.
@@ -119,6 +126,14 @@ pub struct Metrics {
     pub rollup_oldest: Gauge,
     /// Seconds the last round of counting took.
     pub rollup_duration: Gauge<f64, AtomicU64>,
+    /// Requests that the API answered, however.
+    pub api_requests: Family<ByRequest, Counter>,
+    /// Seconds from a whole request to its answer.
+    pub api_duration: Seconds,
+    /// Connections to the API.
+    pub api_connections: Gauge,
+    /// Requests and connections that the API's server refused by itself.
+    pub api_refused: Family<ByReason, Counter>,
     /// Calls that hung and were left behind, since the start.
     pub calls_left_behind: Counter,
     /// Panics caught.
@@ -236,6 +251,10 @@ impl Metrics {
         r.register_with_unit("rollup_oldest_waiting", "Age of the oldest", Unit::Seconds, oldest);
         let duration = self.rollup_duration.clone();
         r.register_with_unit("rollup_last_run", "Duration", Unit::Seconds, duration);
+        r.register("api_requests", "Requests answered", self.api_requests.clone());
+        seconds(r, "api_request_duration", "From a request to its answer", &self.api_duration);
+        r.register("api_connections", "Connections to the API", self.api_connections.clone());
+        r.register("api_refused", "Requests the server refused", self.api_refused.clone());
         r.register("calls_left_behind", "Calls that hung", self.calls_left_behind.clone());
         r.register("panics", "Panics caught", self.panics.clone());
         registry

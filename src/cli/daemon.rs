@@ -7,7 +7,7 @@ use crate::config::{Loaded, Origin, Settings};
 use crate::consumer::Consumer;
 use crate::producer::{KafkaDelivery, Producer};
 use crate::runtime::{Stop, Threads, stop_on_signals};
-use crate::telemetry::{listener, logs};
+use crate::telemetry::{self, Role, listener, logs};
 
 pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
     let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
@@ -16,8 +16,9 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Producer);
     let daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-producer")?;
+    let store = options::store_unasked(settings, "webmon-producer")?;
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
     let producer = Producer::start(options::producer(settings), store, delivery, &daemon.stop)
@@ -34,8 +35,9 @@ pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Consumer);
     let daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
-    let store = options::store(settings, "webmon-consumer")?;
+    let store = options::store_unasked(settings, "webmon-consumer")?;
     let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
         .map_err(|error| Exit::of_consumer("consumer", &error))?;
     let ended = consumer.run_until_stopped();
@@ -65,7 +67,7 @@ impl Daemon {
             .map_err(|error| Exit::Failed(format!("{name}: cannot handle signals: {error}")))?;
         let mut listener = Threads::new(stop.clone());
         let address = listener::serve(listen, &mut listener, quiet.clone())
-            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+            .map_err(|error| Exit::of_listener(name, &error))?;
         let file = loaded.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
         log::info!(version = env!("CARGO_PKG_VERSION"), config = file.as_str(),
             listen = address.to_string().as_str(); "{name} started");

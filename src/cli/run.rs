@@ -23,7 +23,7 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     let loaded = options::load(common, flags)?;
     let settings = &loaded.settings;
     let daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-run")?;
+    let store = options::store_unasked(settings, "webmon-run")?;
     match args.bus {
         Bus::Kafka => through_kafka(settings, &store, &daemon.stop)?,
         Bus::Local => locally(settings, &store, &daemon.stop)?,

@@ -15,6 +15,7 @@ use crate::api::{self, Problem, Request, Response, Service};
 use crate::config::{Settings, token_name};
 use crate::runtime::{Stop, Threads};
 use crate::store::Store;
+use crate::telemetry::{self, Role};
 
 /// Requests under way at a stop get 10 s from the server; its threads end right after.
 const CLOSING: Duration = Duration::from_secs(12);
@@ -28,8 +29,9 @@ pub(super) fn api(common: &CommonArgs, args: &ApiArgs) -> Result<(), Exit> {
     if args.check_config {
         return output::line("the configuration is good");
     }
+    telemetry::show_only(Role::Api);
     let daemon = Daemon::prepare(NAME, &loaded)?;
-    let store = options::store(settings, "webmon-api")?;
+    let store = options::store_unasked(settings, "webmon-api")?;
     let server = Server::start(NAME, settings, &store, &daemon.stop)?;
     daemon.announce(&loaded, server.address);
     daemon.stop.wait_forever();

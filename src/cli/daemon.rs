@@ -7,7 +7,7 @@ use crate::config::{Loaded, Origin};
 use crate::consumer::Consumer;
 use crate::producer::{KafkaDelivery, Producer};
 use crate::runtime::{Stop, Threads, stop_on_signals};
-use crate::telemetry::{listener, logs};
+use crate::telemetry::{self, Role, listener, logs};
 
 pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
     let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
@@ -16,8 +16,9 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Producer);
     let daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-producer")?;
+    let store = options::store_unasked(settings, "webmon-producer")?;
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
     let producer = Producer::start(options::producer(settings), store, delivery, &daemon.stop)
@@ -34,8 +35,9 @@ pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Consumer);
     let daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
-    let store = options::store(settings, "webmon-consumer")?;
+    let store = options::store_unasked(settings, "webmon-consumer")?;
     let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
         .map_err(|error| Exit::of_consumer("consumer", &error))?;
     let ended = consumer.run_until_stopped();
@@ -61,7 +63,7 @@ impl Daemon {
     ) -> Result<Self, Exit> {
         let mut daemon = Self::prepare(name, loaded)?;
         let address = listener::serve(listen, &mut daemon.listener, daemon.quiet.clone())
-            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+            .map_err(|error| Exit::of_listener(name, &error))?;
         daemon.announce(loaded, address);
         Ok(daemon)
     }

@@ -8,16 +8,25 @@ mod api_args;
 mod args;
 mod check;
 mod check_args;
+mod check_rounds;
+mod check_save;
+mod check_show;
+mod check_targets;
 mod config;
 mod daemon;
 mod exit;
+mod healthcheck;
 mod migrate;
 mod options;
 mod output;
+mod password;
 mod rejected;
 mod rejected_args;
 mod run;
+mod shell;
+mod shell_args;
 mod tail;
+mod waterfall;
 
 use std::process::ExitCode;
 
@@ -56,6 +65,8 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
         Command::Config(config) => config::config(common, config),
-        Command::Healthcheck(health) => check::healthcheck(common, health),
+        Command::Healthcheck(health) => healthcheck::healthcheck(common, health),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     }
 }

@@ -16,6 +16,12 @@ pub(super) fn line(text: &str) -> Result<(), Exit> {
     }
 }
 
+/// Says something beside the data, on standard error.
+pub(super) fn note(text: &str) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Prints a check as its message.
 pub(super) fn message(check: &Check<'_>) -> Result<(), Exit> {
     let mut message = Vec::new();

@@ -25,7 +25,7 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     let loaded = options::load(common, flags)?;
     let settings = &loaded.settings;
     let daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-run")?;
+    let store = options::store_unasked(settings, "webmon-run")?;
     let server = match args.no_api {
         true => None,
         false => Some(Server::start(NAME, settings, &store, &daemon.stop)?),

@@ -15,6 +15,7 @@ mod output;
 mod rejected;
 mod rejected_args;
 mod run;
+mod table;
 mod tail;
 
 use std::process::ExitCode;

@@ -2,11 +2,13 @@
 
 use super::args::{ConsumerArgs, ProducerArgs};
 use super::exit::Exit;
+use super::presence::{Presence, Views};
 use super::{options, output};
-use crate::config::{Loaded, Origin, Settings};
+use crate::config::{Loaded, Origin, Settings, Sink};
 use crate::consumer::Consumer;
 use crate::producer::{KafkaDelivery, Producer};
 use crate::runtime::{Stop, Threads, stop_on_signals};
+use crate::store::Store;
 use crate::telemetry::{listener, logs};
 
 pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
@@ -16,12 +18,15 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
-    let daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
+    let mut daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
     let store = options::store(settings, "webmon-producer")?;
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
-    let producer = Producer::start(options::producer(settings), store, delivery, &daemon.stop)
+    let producer = Producer::start(options::producer(settings), store.clone(), delivery, &daemon.stop)
         .map_err(|error| Exit::of_producer("producer", &error))?;
+    let view = Some(producer.view());
+    let views = Views { producer: view, bus: Some("kafka"), ..Views::default() };
+    daemon.tell("producer", Some(&settings.monitoring.region), &store, views)?;
     producer.run_until_stopped();
     daemon.end();
     Ok(())
@@ -34,10 +39,16 @@ pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
-    let daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
+    let mut daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
     let store = options::store(settings, "webmon-consumer")?;
     let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
         .map_err(|error| Exit::of_consumer("consumer", &error))?;
+    // Who only shows results leaves no trace.
+    if settings.consumer.sinks.contains(&Sink::Postgres) {
+        let view = Some(consumer.view());
+        let views = Views { consumer: view, bus: Some("kafka"), ..Views::default() };
+        daemon.tell("consumer", None, &store, views)?;
+    }
     let ended = consumer.run_until_stopped();
     daemon.end();
     ended.map_err(|error| Exit::of_consumer("consumer", &error))
@@ -50,6 +61,7 @@ pub(super) struct Daemon {
     /// The listener answers to its own stop: it tells how the daemon ends, until it has.
     quiet: Stop,
     listener: Threads,
+    presence: Option<Presence>,
 }
 
 impl Daemon {
@@ -69,11 +81,28 @@ impl Daemon {
         let file = loaded.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
         log::info!(version = env!("CARGO_PKG_VERSION"), config = file.as_str(),
             listen = address.to_string().as_str(); "{name} started");
-        Ok(Self { stop, name, quiet, listener })
+        Ok(Self { stop, name, quiet, listener, presence: None })
+    }
+
+    /// From now on this process has its row in the table `daemon`.
+    pub(super) fn tell(
+        &mut self,
+        role: &'static str,
+        region: Option<&str>,
+        store: &Store,
+        views: Views,
+    ) -> Result<(), Exit> {
+        let started = Presence::start(role, region, store, views)
+            .map_err(|error| Exit::Failed(format!("{}: cannot start a thread: {error}", self.name)))?;
+        self.presence = Some(started);
+        Ok(())
     }
 
     /// After everything else has ended.
     pub(super) fn end(self) {
+        if let Some(presence) = self.presence {
+            presence.end();
+        }
         self.quiet.request();
         let _ = self.listener.join(std::time::Duration::from_secs(2));
         log::info!("{} stopped", self.name);

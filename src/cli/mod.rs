@@ -12,6 +12,7 @@ mod exit;
 mod migrate;
 mod options;
 mod output;
+mod presence;
 mod rejected;
 mod rejected_args;
 mod run;

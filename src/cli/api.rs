@@ -10,6 +10,7 @@ use super::api_args::{ApiArgs, TokenArgs};
 use super::args::CommonArgs;
 use super::daemon::Daemon;
 use super::exit::Exit;
+use super::presence::Views;
 use super::{options, output};
 use crate::api::{self, Problem, Request, Response, Service};
 use crate::config::{Settings, token_name};
@@ -30,10 +31,11 @@ pub(super) fn api(common: &CommonArgs, args: &ApiArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     telemetry::show_only(Role::Api);
-    let daemon = Daemon::prepare(NAME, &loaded)?;
+    let mut daemon = Daemon::prepare(NAME, &loaded)?;
     let store = options::store_unasked(settings, "webmon-api")?;
     let server = Server::start(NAME, settings, &store, &daemon.stop)?;
     daemon.announce(&loaded, server.address);
+    daemon.tell("api", None, &store, Views::default())?;
     daemon.stop.wait_forever();
     server.end();
     daemon.end();

@@ -20,11 +20,13 @@ mod migrate;
 mod options;
 mod output;
 mod password;
+mod presence;
 mod rejected;
 mod rejected_args;
 mod run;
 mod shell;
 mod shell_args;
+mod table;
 mod tail;
 mod waterfall;
 

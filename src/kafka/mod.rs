@@ -22,6 +22,7 @@ mod errors;
 mod fetcher;
 mod frames;
 mod heartbeat;
+pub mod inspect;
 mod joining;
 mod member;
 mod membership;

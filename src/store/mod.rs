@@ -16,6 +16,7 @@
 
 mod checks;
 mod clock;
+mod daemons;
 mod encode;
 mod errors;
 mod histogram;
@@ -23,6 +24,7 @@ mod history;
 mod lead;
 mod listener;
 mod migrations;
+mod overview;
 mod partitions;
 mod password;
 mod pool;
@@ -43,12 +45,14 @@ use secrecy::SecretString;
 
 pub use checks::{DUE_AHEAD_MAX, Saved};
 pub use clock::CLOCKS_APART_MAX;
+pub use daemons::{Daemon, DaemonRow};
 pub use errors::{ErrorKind, StoreError};
 pub use histogram::Histogram;
 pub use history::{Bucket, Period, Uptime};
 pub use lead::Lead;
 pub use listener::SiteListener;
 pub use migrations::{AHEAD_DAYS, BACK_DAYS};
+pub use overview::{Outcomes, Overview, REJECTED_COUNT_MAX, Server};
 pub use pool::LATE_MAX;
 pub use read::StoredCheck;
 pub use rejected::{Rejected, RejectedFilter, RejectedKey, RejectedRow, RejectedSummary};

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::check_args::CheckArgs;
+use super::ops_args::{
+    DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TopicArgs,
+};
 use super::rejected_args::RejectedArgs;
 
 const SETTINGS_HELP: &str = "\
@@ -145,6 +148,17 @@ Examples:
   webmon tail --from topic      from Kafka: what is on its way
   webmon tail --json --limit 10")]
     Tail(TailArgs),
+    /// Show the pipeline at a glance, what is unwell, and what to do
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Make the Kafka topic, or show it
+    Topic(TopicArgs),
+    /// Send a check of webmon's own through Kafka into PostgreSQL, and find it again
+    #[command(after_help = ROUND_TRIP_HELP)]
+    RoundTrip(RoundTripArgs),
+    /// Look for faults in configuration, services and this machine, each with its cure
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Check or show the configuration
     #[command(after_help = "\
 Examples:

@@ -22,8 +22,9 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
     let store = options::store(settings, "webmon-producer")?;
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
-    let producer = Producer::start(options::producer(settings), store.clone(), delivery, &daemon.stop)
-        .map_err(|error| Exit::of_producer("producer", &error))?;
+    let producer =
+        Producer::start(options::producer(settings), store.clone(), delivery, &daemon.stop)
+            .map_err(|error| Exit::of_producer("producer", &error))?;
     let view = Some(producer.view());
     let views = Views { producer: view, bus: Some("kafka"), ..Views::default() };
     daemon.tell("producer", Some(&settings.monitoring.region), &store, views)?;
@@ -92,8 +93,9 @@ impl Daemon {
         store: &Store,
         views: Views,
     ) -> Result<(), Exit> {
-        let started = Presence::start(role, region, store, views)
-            .map_err(|error| Exit::Failed(format!("{}: cannot start a thread: {error}", self.name)))?;
+        let started = Presence::start(role, region, store, views).map_err(|error| {
+            Exit::Failed(format!("{}: cannot start a thread: {error}", self.name))
+        })?;
         self.presence = Some(started);
         Ok(())
     }

@@ -4,20 +4,27 @@
 //! standard output (but the consumer's console sink), or decides an exit code.
 
 mod args;
+mod ask;
 mod check;
 mod check_args;
 mod config;
+mod cures;
 mod daemon;
+mod doctor;
 mod exit;
 mod migrate;
+mod ops_args;
 mod options;
 mod output;
 mod presence;
 mod rejected;
 mod rejected_args;
+mod round_trip;
 mod run;
+mod status;
 mod table;
 mod tail;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -53,6 +60,10 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Drop(drop) => migrate::drop_everything(common, drop),
         Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
+        Command::Status(status) => status::status(common, status),
+        Command::Topic(topic) => topic::topic(common, topic),
+        Command::RoundTrip(trip) => round_trip::round_trip(common, trip),
+        Command::Doctor(doctor) => doctor::doctor(common, doctor),
         Command::Config(config) => config::config(common, config),
         Command::Healthcheck(health) => check::healthcheck(common, health),
     }

@@ -10,7 +10,7 @@ use crate::kafka::{self, GroupOptions, KafkaOptions, SaslOptions, TlsFiles, Topi
 use crate::probe::ProbeOptions;
 use crate::producer::{ProducerOptions, Sharing};
 use crate::spool::SpoolOptions;
-use crate::store::{self, Store, StoreOptions};
+use crate::store::{self, Limits, Store, StoreOptions};
 use crate::telemetry::logs::LogOptions;
 
 /// Members get this long to end a batch when the group changes.
@@ -49,6 +49,15 @@ pub(super) fn logs(settings: &Settings) -> LogOptions {
 }
 
 pub(super) fn store(settings: &Settings, application_name: &str) -> Result<Store, Exit> {
+    store_within(settings, application_name, Limits::default())
+}
+
+/// With limits of one's own.
+pub(super) fn store_within(
+    settings: &Settings,
+    application_name: &str,
+    limits: Limits,
+) -> Result<Store, Exit> {
     let database = &settings.database;
     let options = StoreOptions {
         host: database.host.clone(),
@@ -73,7 +82,8 @@ pub(super) fn store(settings: &Settings, application_name: &str) -> Result<Store
         // Whoever names sites of their own wants no others.
         sample_sites: settings.websites.is_empty(),
     };
-    Store::new(options).map_err(|error| Exit::Usage(format!("{application_name}: {error}")))
+    Store::with_limits(options, limits)
+        .map_err(|error| Exit::Usage(format!("{application_name}: {error}")))
 }
 
 pub(super) fn kafka(settings: &Settings, client_id: &str) -> KafkaOptions {
@@ -144,9 +154,14 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
     }
 }
 
+/// The group of a region's producers.
+pub(super) fn producers_group(region: &str) -> String {
+    format!("webmon-producers.{region}")
+}
+
 /// A producer that shares the sites with others of its region through Kafka.
 pub(super) fn producer(settings: &Settings) -> ProducerOptions {
-    let name = format!("webmon-producers.{}", settings.monitoring.region);
+    let name = producers_group(&settings.monitoring.region);
     let sharing =
         Sharing { kafka: kafka(settings, "webmon-producer"), group: group(settings, name, None) };
     ProducerOptions { sharing: Some(sharing), ..lone_producer(settings) }

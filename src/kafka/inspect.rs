@@ -127,8 +127,9 @@ pub fn topic_settings(
     topic: &str,
 ) -> Result<BTreeMap<String, String>, KafkaError> {
     const OPERATION: &str = "describe topic settings";
-    let resource =
-        DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(text(topic));
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic));
     let request = DescribeConfigsRequest::default()
         .with_resources(vec![resource.with_configuration_keys(None)])
         .with_include_documentation(false);
@@ -159,26 +160,27 @@ pub fn group(
     let mut coordinator =
         Coordinator::new(options, Arc::new(outsider(group, topic)), GROUP_TIMEOUT);
     patiently(|| {
-        let request =
-            DescribeGroupsRequest::default().with_groups(vec![coordinator.group_id()]);
+        let request = DescribeGroupsRequest::default().with_groups(vec![coordinator.group_id()]);
         let answer: DescribeGroupsResponse =
             coordinator.request("describe group", ApiKey::DescribeGroups, 5, request)?;
         let Some(found) = answer.groups.into_iter().next() else {
             return Ok(GroupDescription::default());
         };
         coordinator.check("describe group", found.error_code)?;
-        let member = |member: kafka_protocol::messages::describe_groups_response::DescribedGroupMember| {
-            // What another client put there, in another format, is no share of ours.
-            let mut share = assignor::decode_share(member.member_assignment).unwrap_or_default();
-            let mut partitions = share.remove(topic).unwrap_or_default();
-            partitions.sort_unstable();
-            GroupMember {
-                member_id: member.member_id.to_string(),
-                client_id: member.client_id.to_string(),
-                host: member.client_host.to_string(),
-                partitions,
-            }
-        };
+        let member =
+            |member: kafka_protocol::messages::describe_groups_response::DescribedGroupMember| {
+                // What another client put there, in another format, is no share of ours.
+                let mut share =
+                    assignor::decode_share(member.member_assignment).unwrap_or_default();
+                let mut partitions = share.remove(topic).unwrap_or_default();
+                partitions.sort_unstable();
+                GroupMember {
+                    member_id: member.member_id.to_string(),
+                    client_id: member.client_id.to_string(),
+                    host: member.client_host.to_string(),
+                    partitions,
+                }
+            };
         let members = found.members.into_iter().map(member).collect();
         Ok(GroupDescription { state: found.group_state.to_string(), members })
     })

@@ -147,8 +147,7 @@ fn overview(client: &mut Client) -> Result<Overview, Failure> {
             WHERE rejected_at >= now() - interval '1 hour' LIMIT $1) of_an_hour)";
     let rejected = client.query_one(rejected, &[&(REJECTED_COUNT_MAX + 1)])?;
     let waiting = "SELECT count(DISTINCT hour), min(hour) FROM rollup_dirty WHERE hour <= $1";
-    let waiting =
-        client.query_one(waiting, &[&(server_time - ROLLUP_SETTLE - rollup::HOUR)])?;
+    let waiting = client.query_one(waiting, &[&(server_time - ROLLUP_SETTLE - rollup::HOUR)])?;
     let oldest: Option<Timestamp> = waiting.try_get(1)?;
     Ok(Overview {
         server_time,

@@ -298,8 +298,20 @@ impl Server {
             .iter()
             .filter(|(_, connection)| peer.is_none_or(|peer| connection.ends.peer == peer))
             .filter_map(|(id, connection)| Some((connection.expendable_since(time)?, *id)));
-        let oldest = candidates.min();
-        oldest.is_some_and(|(_, id)| self.connections.remove(&id).is_some())
+        let mut candidates: Vec<_> = candidates.collect();
+        candidates.sort_unstable();
+        for (_, id) in candidates {
+            // It may have spoken since the poll.
+            self.each(vec![id], time, Connection::advance);
+            match self.connections.get(&id) {
+                Some(other) if other.expendable_since(time).is_none() => {}
+                _ => {
+                    self.connections.remove(&id);
+                    return true;
+                }
+            }
+        }
+        false
     }
 }
 

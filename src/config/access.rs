@@ -30,7 +30,10 @@ pub(crate) fn api(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Api {
 fn tokens(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Vec<ApiToken> {
     let (key, result) = match r.path(sources, FILE) {
         Some(file) => {
-            (FILE, secrets::from_file(&file).and_then(|text| lines(text.expose_secret())))
+            let cure = "name a file that this user may read, with lines of `webmon token NAME`";
+            let text = secrets::from_file(&file);
+            let text = text.map_err(|trouble| trouble.of(r.owned(FILE)).cured_by(cure));
+            (FILE, text.and_then(|text| lines(text.expose_secret())))
         }
         None => (TOKENS, entries(r.list(TOKENS).iter().map(String::as_str))),
     };

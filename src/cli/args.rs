@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::check_args::CheckArgs;
 use super::rejected_args::RejectedArgs;
+use super::sites_args::{HistoryArgs, SitesArgs};
 
 const SETTINGS_HELP: &str = "\
 Settings: flags, then the environment (WEBMON_…), then .env, then the file, then defaults.
@@ -131,6 +132,20 @@ Examples:
 The password is that of the database's user. It must be typed out: neither the configuration nor
 the environment is asked for it.")]
     Drop(DropArgs),
+    /// List, show, add, change, import or export what is watched
+    #[command(after_help = "\
+Examples:
+  webmon sites list --keyword shop
+  webmon sites add Shop https://shop.example/ --interval 60
+  webmon sites import sites.yaml --dry-run")]
+    Sites(SitesArgs),
+    /// Show what was seen of a site: uptime, response times, failures
+    #[command(after_help = "\
+Examples:
+  webmon history Shop
+  webmon history 42 --from 24h --limit 100
+  webmon history https://shop.example/ --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --json")]
+    History(HistoryArgs),
     /// List, show, replay or delete messages that could not be stored
     #[command(after_help = "\
 Examples:

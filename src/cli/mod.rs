@@ -9,12 +9,15 @@ mod check_args;
 mod config;
 mod daemon;
 mod exit;
+mod history;
 mod migrate;
 mod options;
 mod output;
 mod rejected;
 mod rejected_args;
 mod run;
+mod sites;
+mod sites_args;
 mod table;
 mod tail;
 
@@ -50,6 +53,8 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Run(run) => run::run(common, run),
         Command::Migrate(migrate) => migrate::migrate(common, migrate),
         Command::Drop(drop) => migrate::drop_everything(common, drop),
+        Command::Sites(sites) => sites::sites(common, sites),
+        Command::History(history) => history::history(common, history),
         Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
         Command::Config(config) => config::config(common, config),

@@ -10,11 +10,13 @@ use super::api_args::{ApiArgs, TokenArgs};
 use super::args::CommonArgs;
 use super::daemon::Daemon;
 use super::exit::Exit;
+use super::presence::Views;
 use super::{options, output};
 use crate::api::{self, Problem, Request, Response, Service};
 use crate::config::{Settings, token_name};
 use crate::runtime::{Stop, Threads};
 use crate::store::Store;
+use crate::telemetry::{self, Role};
 
 /// Requests under way at a stop get 10 s from the server; its threads end right after.
 const CLOSING: Duration = Duration::from_secs(12);
@@ -28,10 +30,12 @@ pub(super) fn api(common: &CommonArgs, args: &ApiArgs) -> Result<(), Exit> {
     if args.check_config {
         return output::line("the configuration is good");
     }
-    let daemon = Daemon::prepare(NAME, &loaded)?;
-    let store = options::store(settings, "webmon-api")?;
+    telemetry::show_only(Role::Api);
+    let mut daemon = Daemon::prepare(NAME, &loaded)?;
+    let store = options::store_unasked(settings, "webmon-api")?;
     let server = Server::start(NAME, settings, &store, &daemon.stop)?;
     daemon.announce(&loaded, server.address);
+    daemon.tell("api", None, &store, Views::default())?;
     daemon.stop.wait_forever();
     server.end();
     daemon.end();

@@ -10,6 +10,7 @@ use super::args::{Bus, CommonArgs, RunArgs};
 use super::daemon::Daemon;
 use super::exit::Exit;
 use super::options;
+use super::presence::Views;
 use crate::config::Settings;
 use crate::consumer::{Consumer, Ingest, Maintenance, Message, Sinks};
 use crate::producer::{Delivery, KafkaDelivery, Outgoing, Producer, ProducerOptions, Undelivered};
@@ -24,8 +25,8 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
     let loaded = options::load(common, flags)?;
     let settings = &loaded.settings;
-    let daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-run")?;
+    let mut daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
+    let store = options::store_unasked(settings, "webmon-run")?;
     let server = match args.no_api {
         true => None,
         false => Some(Server::start(NAME, settings, &store, &daemon.stop)?),
@@ -33,8 +34,8 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     // Whoever adds a site must not have us check ourselves.
     let own = server.as_ref().map(|server| server.address);
     let result = match args.bus {
-        Bus::Kafka => through_kafka(settings, &store, own, &daemon.stop),
-        Bus::Local => locally(settings, &store, own, &daemon.stop),
+        Bus::Kafka => through_kafka(settings, &store, own, &mut daemon),
+        Bus::Local => locally(settings, &store, own, &mut daemon),
     };
     if let Some(server) = server {
         daemon.stop.request();
@@ -60,11 +61,13 @@ fn through_kafka(
     settings: &Settings,
     store: &Store,
     own: Option<SocketAddr>,
-    stop: &Stop,
+    daemon: &mut Daemon,
 ) -> Result<(), Exit> {
+    let stop = &daemon.stop.clone();
     let consuming = Stop::new();
     let consumer = Consumer::start(options::consumer(settings), store, &consuming)
         .map_err(|error| Exit::of_consumer(NAME, &error))?;
+    let view = Some(consumer.view());
     let (tell, outcome) = bounded(1);
     let mut watching = Threads::new(stop.clone());
     let everything = stop.clone();
@@ -81,8 +84,11 @@ fn through_kafka(
     let started = Producer::start(options, store.clone(), delivery, stop);
     let result = match started {
         Ok(producer) => {
+            let views =
+                Views { producer: Some(producer.view()), consumer: view, bus: Some("kafka") };
+            let told = tell_of(settings, store, daemon, views);
             producer.run_until_stopped();
-            Ok(())
+            told
         }
         Err(error) => Err(Exit::of_producer(NAME, &error)),
     };
@@ -92,12 +98,28 @@ fn through_kafka(
     result.and(ended.map_err(|error| Exit::of_consumer(NAME, &error)))
 }
 
+/// The process's row in the table `daemon`. Where the thread for it can't be started everything
+/// ends, in its order.
+fn tell_of(
+    settings: &Settings,
+    store: &Store,
+    daemon: &mut Daemon,
+    views: Views,
+) -> Result<(), Exit> {
+    let told = daemon.tell("run", Some(&settings.monitoring.region), store, views);
+    if told.is_err() {
+        daemon.stop.request();
+    }
+    told
+}
+
 fn locally(
     settings: &Settings,
     store: &Store,
     own: Option<SocketAddr>,
-    stop: &Stop,
+    daemon: &mut Daemon,
 ) -> Result<(), Exit> {
+    let stop = &daemon.stop.clone();
     let maintenance =
         Maintenance::start(store.clone(), options::maintenance(settings), stop).map_err(failed)?;
     let sinks = Sinks { postgres: true, console: false };
@@ -110,12 +132,15 @@ fn locally(
     let lone = with_own(options::lone_producer(settings), own);
     let producer = Producer::start(lone, store.clone(), delivery, stop)
         .map_err(|error| Exit::of_producer(NAME, &error))?;
+    let view = Some(producer.view());
+    let views = Views { producer: view, bus: Some("local"), ..Views::default() };
+    let told = tell_of(settings, store, daemon, views);
     producer.run_until_stopped();
     let late = maintenance.join(CLOSING);
     if !late.is_empty() {
         log::warn!(threads = late.join(","); "threads did not end in time");
     }
-    Ok(())
+    told
 }
 
 /// Delivery straight into the database.

@@ -15,8 +15,6 @@ use crate::site::{KEPT_INTERVAL_MAX_S, SiteSpec};
 use crate::wire;
 use crate::wire::website::{self, Fault};
 
-/// Checks at once: each holds a thread of the server for up to its timeout.
-const CHECKS_MAX: usize = 8;
 /// Longest timeout, in seconds.
 const TIMEOUT_MAX_S: u32 = 30;
 /// What a request takes beside its check: a look at the own network after a failure, and the
@@ -29,8 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(checks: &'a AtomicUsize) -> Option<Self> {
-        let more = |count: usize| (count < CHECKS_MAX).then_some(count + 1);
+    fn take(checks: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let more = |count: usize| (count < most).then_some(count + 1);
         checks.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(checks))
     }
 }
@@ -74,8 +72,8 @@ pub(super) fn check(call: &Call<'_>) -> Answer {
         let message = format!("tries and pauses take more than {} seconds", left.as_secs());
         return Err(Refusal::of_field("retries", message));
     }
-    let Some(_place) = Place::take(&call.api.checks) else {
-        let detail = format!("{CHECKS_MAX} checks are under way; try again");
+    let Some(_place) = Place::take(&call.api.checks, options.checks_max) else {
+        let detail = format!("{} checks are under way; try again", options.checks_max);
         return Err(Refusal::from(Problem::new(429, detail)).with("Retry-After", "1"));
     };
     let target = Target::new(site, options.prober.options().region.clone());

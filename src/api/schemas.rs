@@ -3,11 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::site_schemas;
 use crate::check::{FailureKind, Outcome};
-use crate::site::{
-    BODY_MAX, INTERVAL_MAX_S, INTERVAL_MIN_S, METHODS, NAME_MAX, PATTERN_MAX, SETTINGS, SITE_KEYS,
-    Setting, SettingKind, URL_MAX,
-};
 use crate::store::SiteStatus;
 
 /// The message of Kafka, which a one-shot check is answered with.
@@ -20,20 +17,20 @@ pub(super) fn reference(name: &str) -> Value {
 /// All schemas by name.
 pub(super) fn all() -> Value {
     json!({
-        "Website": website(),
-        "WebsiteInput": input("A site as it is added: what is left out is left open.", &["name", "url"], &[]),
-        "WebsiteReplacement": input(
+        "Website": site_schemas::website(),
+        "WebsiteInput": site_schemas::input("A site as it is added: what is left out is left open.", &["name", "url"], &[]),
+        "WebsiteReplacement": site_schemas::input(
             "A site as it shall be in full: what is left out is left open. What was read may be sent back: `timestamp` and `updated_at` count for nothing.",
             &["name", "url"],
             &["website_id", "timestamp", "updated_at"],
         ),
-        "WebsitePatch": input(
+        "WebsitePatch": site_schemas::input(
             "What shall be different in a site.",
             &[],
             &["website_id", "timestamp", "updated_at"],
         ),
         "WebsiteList": list("Website"),
-        "CheckRequest": check_request(),
+        "CheckRequest": site_schemas::check_request(),
         "CheckMessage": message(),
         "Check": check(),
         "CheckList": list("Check"),
@@ -69,11 +66,11 @@ fn list(of: &str) -> Value {
     })
 }
 
-fn time(doc: &str) -> Value {
+pub(super) fn time(doc: &str) -> Value {
     json!({ "type": "string", "format": "date-time", "description": doc })
 }
 
-fn or_null(mut schema: Value) -> Value {
+pub(super) fn or_null(mut schema: Value) -> Value {
     schema["type"] = json!([schema["type"], "null"]);
     schema
 }
@@ -84,178 +81,6 @@ fn count(doc: &str) -> Value {
 
 fn seconds(doc: &str) -> Value {
     json!({ "type": ["number", "null"], "minimum": 0, "description": doc })
-}
-
-/// A site as it is shown. What stands in the table may have come from elsewhere, so only types are
-/// promised.
-fn website() -> Value {
-    let mut properties = Map::new();
-    let mut put = |name: &str, schema: Value| drop(properties.insert(name.to_owned(), schema));
-    put("website_id", json!({ "type": "integer", "description": "The site's key." }));
-    for key in SITE_KEYS {
-        let kind = match key {
-            "name" | "url" => json!("string"),
-            "interval" | "timeout" => json!(["integer", "null"]),
-            "headers" => json!(["object", "array", "null"]),
-            _ => json!(["string", "null"]),
-        };
-        put(key, json!({ "type": kind, "description": doc(key) }));
-    }
-    for setting in &SETTINGS {
-        let kind = match setting.kind {
-            SettingKind::Text | SettingKind::Secret | SettingKind::Choice(_) => "string",
-            SettingKind::Whole(..) => "integer",
-            SettingKind::Seconds(..) => "number",
-            SettingKind::Flag => "boolean",
-            SettingKind::Map => "object",
-        };
-        put(setting.name, json!({ "type": kind, "description": setting.doc }));
-    }
-    let statuses = SiteStatus::ALL.map(SiteStatus::as_str);
-    put("status", json!({ "enum": statuses, "description": "Whether it is checked." }));
-    put("timestamp", time("When it was added."));
-    put("updated_at", time("When it was last changed."));
-    let required: Vec<&str> = ["website_id"]
-        .into_iter()
-        .chain(SITE_KEYS)
-        .chain(["status", "timestamp", "updated_at"])
-        .collect();
-    json!({
-        "type": "object",
-        "description": "A site. Keys of the few settings that most sites don't have are there only when they are set.",
-        "required": required,
-        "properties": properties,
-    })
-}
-
-/// A site as it is sent.
-fn input(doc: &str, required: &[&str], read_only: &[&str]) -> Value {
-    let mut properties = Map::new();
-    for key in read_only {
-        let schema = match *key {
-            "website_id" => {
-                json!({ "type": ["integer", "null"], "minimum": 1, "description": "The site's key; it can't be changed." })
-            }
-            _ => json!({ "type": "string", "description": "Counts for nothing." }),
-        };
-        properties.insert((*key).to_owned(), schema);
-    }
-    properties.append(&mut input_keys(!required.is_empty()));
-    let statuses = [SiteStatus::Active.as_str(), SiteStatus::Paused.as_str()];
-    properties.insert(
-        "status".to_owned(),
-        json!({ "enum": [statuses[0], statuses[1], null], "description": "Whether it is checked." }),
-    );
-    json!({
-        "type": "object",
-        "description": doc,
-        "required": required,
-        "properties": properties,
-        "additionalProperties": false,
-    })
-}
-
-fn input_keys(is_whole: bool) -> Map<String, Value> {
-    let mut properties = Map::new();
-    for key in SITE_KEYS {
-        let mut schema = common(key);
-        schema["description"] = doc(key).into();
-        properties.insert(key.to_owned(), schema);
-    }
-    let pattern = json!({ "type": ["string", "null"], "maxLength": PATTERN_MAX, "description": "The same as regex, under its older name." });
-    if is_whole {
-        properties.insert("pattern".to_owned(), pattern);
-    }
-    for setting in &SETTINGS {
-        properties.insert(setting.name.to_owned(), of_setting(setting));
-    }
-    properties
-}
-
-/// What a common key means.
-fn doc(key: &str) -> &'static str {
-    match key {
-        "name" => "unique name",
-        "url" => "what to request, http or https",
-        "interval" => "seconds between checks; open: monitoring.interval",
-        "timeout" => "seconds for a whole check, less than the interval; open: monitoring.timeout",
-        "regex" => "pattern that must be found in the body; all matches are kept",
-        "method" => "how it is requested; open: GET",
-        "headers" => "request headers: names with texts, or pairs where a name occurs twice",
-        "body" => "request body",
-        _ => "good answers, such as 200-299,301; open: 200-299",
-    }
-}
-
-fn common(key: &str) -> Value {
-    let text = |max: usize| json!({ "type": ["string", "null"], "maxLength": max });
-    match key {
-        "name" => json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX }),
-        "url" => {
-            json!({ "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": URL_MAX })
-        }
-        "interval" => {
-            json!({ "type": ["integer", "null"], "minimum": INTERVAL_MIN_S, "maximum": INTERVAL_MAX_S })
-        }
-        "timeout" => {
-            json!({ "type": ["integer", "null"], "minimum": 1, "maximum": INTERVAL_MAX_S - 1 })
-        }
-        "regex" => text(PATTERN_MAX),
-        "method" => {
-            let methods: Vec<Value> =
-                METHODS.map(Value::from).into_iter().chain([Value::Null]).collect();
-            json!({ "enum": methods })
-        }
-        "headers" => json!({
-            "anyOf": [
-                { "type": ["object", "null"], "additionalProperties": { "type": "string" } },
-                { "type": "array", "items": { "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2 } },
-            ],
-        }),
-        "body" => text(BODY_MAX),
-        _ => json!({
-            "anyOf": [
-                { "type": ["string", "null"], "pattern": "^[0-9]{3}(-[0-9]{3})?(,[0-9]{3}(-[0-9]{3})?)*$" },
-                { "type": "integer", "minimum": 100, "maximum": 599 },
-                { "type": "array", "items": { "type": ["string", "integer"] } },
-            ],
-        }),
-    }
-}
-
-fn of_setting(setting: &Setting) -> Value {
-    let thousandth = |millis: u32| f64::from(millis) / 1000.0;
-    let mut schema = match setting.kind {
-        SettingKind::Text | SettingKind::Secret => json!({ "type": ["string", "null"] }),
-        SettingKind::Choice(words) => {
-            let words: Vec<Value> =
-                words.iter().copied().map(Value::from).chain([Value::Null]).collect();
-            json!({ "enum": words })
-        }
-        SettingKind::Whole(min, max) => {
-            json!({ "type": ["integer", "null"], "minimum": min, "maximum": max })
-        }
-        SettingKind::Seconds(min, max) => {
-            let (min, max) = (thousandth(min), thousandth(max));
-            json!({ "type": ["number", "null"], "minimum": min, "maximum": max })
-        }
-        SettingKind::Flag => json!({ "type": ["boolean", "null"] }),
-        SettingKind::Map => {
-            json!({ "type": ["object", "null"], "additionalProperties": { "type": "string" } })
-        }
-    };
-    schema["description"] = setting.doc.into();
-    schema
-}
-
-fn check_request() -> Value {
-    json!({
-        "type": "object",
-        "description": "A site to check once.",
-        "required": ["url"],
-        "properties": input_keys(true),
-        "additionalProperties": false,
-    })
 }
 
 /// The message's schema, with its own references led to where it stands here.
@@ -437,25 +262,65 @@ fn response_times() -> Value {
 }
 
 fn status() -> Value {
-    let by_status: Map<String, Value> =
-        SiteStatus::ALL.into_iter().map(|status| (status.as_str().to_owned(), count(""))).collect();
-    let recent = json!({
-        "type": "object",
-        "required": ["last_minute", "last_5_minutes"],
-        "properties": { "last_minute": count(""), "last_5_minutes": count("") },
-    });
-    let by_outcome: Map<String, Value> =
-        Outcome::ALL.into_iter().map(|o| (o.as_str().to_owned(), recent.clone())).collect();
+    let counts = |names: Vec<&str>| {
+        let properties: Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), count(""))).collect();
+        json!({ "type": "object", "required": names, "properties": properties })
+    };
+    let outcomes = counts(Outcome::ALL.map(Outcome::as_str).to_vec());
+    let text = json!({ "type": "string" });
+    let daemon = object(
+        "A daemon as it was when last seen.",
+        &[
+            "daemon_id",
+            "role",
+            "host",
+            "pid",
+            "version",
+            "region",
+            "started_at",
+            "seen_at",
+            "is_late",
+            "facts",
+        ],
+        json!({
+            "daemon_id": { "type": "string", "format": "uuid" },
+            "role": { "type": "string", "description": "producer, consumer, run or api." },
+            "host": text,
+            "pid": { "type": "integer" },
+            "version": text,
+            "region": or_null(text.clone()),
+            "started_at": time("By its own clock."),
+            "seen_at": time("By the database's clock."),
+            "is_late": { "type": "boolean", "description": "Whether it has told nothing for 30 s." },
+            "facts": { "type": ["object", "null"], "description": "What differs by role." },
+        }),
+    );
     object(
         "What the tables tell.",
-        &["database", "schema_version", "sites", "checks", "newest_check", "rejected"],
+        &[
+            "database",
+            "schema_version",
+            "sites",
+            "checks",
+            "newest_check",
+            "rejected",
+            "rejected_last_hour",
+            "daemons",
+        ],
         json!({
             "database": { "enum": ["ok"] },
             "schema_version": count("The last migration that was applied."),
-            "sites": { "type": "object", "description": "Sites by status.", "properties": by_status },
-            "checks": { "type": "object", "description": "Checks that were due lately, by outcome.", "properties": by_outcome },
+            "sites": counts(SiteStatus::ALL.map(SiteStatus::as_str).to_vec()),
+            "checks": object(
+                "Checks that were due lately, by outcome.",
+                &["last_minute", "last_5_minutes"],
+                json!({ "last_minute": outcomes, "last_5_minutes": outcomes }),
+            ),
             "newest_check": or_null(time("When the newest check of the last day was due.")),
-            "rejected": count("Messages that could not be stored and are kept."),
+            "rejected": count("Messages that could not be stored and are kept; counted up to 10001."),
+            "rejected_last_hour": count("Those of the last hour."),
+            "daemons": { "type": "array", "items": daemon },
         }),
     )
 }

@@ -11,7 +11,7 @@ use super::{Method, Problem, Request, Response, Service, openapi};
 use crate::probe::Prober;
 use crate::site::SiteDefaults;
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, shown};
 
 /// What the resources stand on.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct ApiOptions {
     pub defaults: SiteDefaults,
     /// Makes the checks of `POST /check`, and knows which addresses may be dialled.
     pub prober: Arc<Prober>,
+    /// One-shot checks at once, at least 1: each holds a thread of the server up to its timeout.
+    pub checks_max: usize,
     /// Whether sites that come in here may be at private and other special addresses.
     pub allow_private_addresses: bool,
 }
@@ -167,7 +169,8 @@ fn matched(template: &str, path: &str) -> Option<BTreeMap<&'static str, String>>
 /// `GET /metrics`.
 pub(super) fn metrics_page(_: &Call<'_>) -> Answer {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(Response::new(200, content_type, metrics().render()).with("Cache-Control", "no-store"))
+    Ok(Response::new(200, content_type, metrics().render(shown()))
+        .with("Cache-Control", "no-store"))
 }
 
 #[cfg(test)]

@@ -2,38 +2,60 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Response;
 use super::refusal::Answer;
 use super::service::Call;
+use crate::store::{DaemonRow, Outcomes};
 use crate::telemetry::health;
 use crate::wire::time_text;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// A daemon that has told nothing for so long is not running any more, or has lost the database;
+/// each tells every five seconds.
+const DAEMON_LATE_MS: i64 = 30_000;
+
 /// `GET /status`.
 pub(super) fn status(call: &Call<'_>) -> Answer {
-    let overview = call.store().overview()?;
-    let object = |pairs: Vec<(&str, Value)>| -> Map<String, Value> {
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    };
-    let sites = overview.sites.iter().map(|(status, count)| (status.as_str(), json!(count)));
-    let checks = overview.checks.iter().map(|(outcome, minute, five_minutes)| {
-        let counts = json!({ "last_minute": minute, "last_5_minutes": five_minutes });
-        (outcome.as_str(), counts)
-    });
+    let store = call.store();
+    let overview = store.overview()?;
+    let (active, paused, deleted) = overview.sites;
+    let outcomes = |checks: &Outcomes| json!({ "up": checks.up, "down": checks.down, "missed": checks.missed });
+    let daemons: Vec<Value> = store.daemons()?.iter().map(daemon).collect();
     Ok(Response::json(
         200,
         &json!({
             "database": "ok",
-            "schema_version": overview.schema_version,
-            "sites": object(sites.collect()),
-            "checks": object(checks.collect()),
+            "schema_version": store.schema_version()?,
+            "sites": { "active": active, "paused": paused, "deleted": deleted },
+            "checks": {
+                "last_minute": outcomes(&overview.last_minute),
+                "last_5_minutes": outcomes(&overview.last_five_minutes),
+            },
             "newest_check": overview.newest_check.map(time_text),
             "rejected": overview.rejected,
+            "rejected_last_hour": overview.rejected_last_hour,
+            "daemons": daemons,
         }),
     ))
+}
+
+fn daemon(row: &DaemonRow) -> Value {
+    let daemon = &row.daemon;
+    json!({
+        "daemon_id": daemon.daemon_id.to_string(),
+        "role": daemon.role,
+        "host": daemon.host,
+        "pid": daemon.pid,
+        "version": daemon.version,
+        "region": daemon.region,
+        "started_at": time_text(daemon.started_at),
+        "seen_at": time_text(row.seen_at),
+        "is_late": row.age_ms > DAEMON_LATE_MS,
+        "facts": serde_json::from_str::<Value>(&daemon.facts).unwrap_or_default(),
+    })
 }
 
 /// `GET /livez`.

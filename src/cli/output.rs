@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use super::exit::Exit;
-use crate::check::{Check, Outcome};
+use super::table::Colour;
+use crate::check::Check;
 use crate::wire;
 
 /// Prints one line. A reader that has gone, such as `head`, is no fault.
@@ -14,6 +15,12 @@ pub(super) fn line(text: &str) -> Result<(), Exit> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(Exit::Failed(format!("cannot write to standard output: {error}"))),
     }
+}
+
+/// Says something beside the data, on standard error.
+pub(super) fn note(text: &str) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints a check as its message.
@@ -32,12 +39,7 @@ pub(super) fn is_coloured() -> bool {
 /// the site.
 pub(super) fn summary(check: &Check<'_>, name: &str, is_coloured: bool) -> String {
     let outcome = format!("{:<6}", check.outcome.as_str());
-    let outcome = match (is_coloured, check.outcome) {
-        (false, _) => outcome,
-        (true, Outcome::Up) => format!("\x1b[32m{outcome}\x1b[0m"),
-        (true, Outcome::Down) => format!("\x1b[31m{outcome}\x1b[0m"),
-        (true, Outcome::Missed) => format!("\x1b[33m{outcome}\x1b[0m"),
-    };
+    let outcome = if is_coloured { Colour::from(check.outcome).paint(&outcome) } else { outcome };
     let status = check.http_status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let seconds = check.response_time.map_or_else(|| "-".to_owned(), |s| format!("{s:.3} s"));
     let failure = check.failure.as_ref().map_or_else(String::new, |failure| {

@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::rejected_args::{
     ChoiceArgs, Cursor, DeleteArgs, ListArgs, RejectedArgs, RejectedCommand, ReplayArgs, ShowArgs,
 };
+use super::table::{Cell, Column, Screen, Table, printable};
 use super::{options, output};
 use crate::consumer::{Replayed, replay};
 use crate::store::{RejectedFilter, RejectedRow, RejectedSummary, Store};
@@ -21,8 +22,6 @@ const SHOWN_MAX: usize = 10;
 /// How far messages are counted before they are deleted: all of a long list would take longer than
 /// a call may.
 const COUNT_MAX: u32 = 1000;
-/// Columns of a terminal that doesn't say how many it has.
-const WIDTH: usize = 80;
 
 pub(super) fn rejected(common: &CommonArgs, args: &RejectedArgs) -> Result<(), Exit> {
     let loaded = options::load(common, [])?;
@@ -53,7 +52,8 @@ fn list(store: &Store, args: &ListArgs, is_json: bool) -> Result<(), Exit> {
     if rows.is_empty() {
         return note("no rejected messages");
     }
-    table(&rows, width()).iter().try_for_each(|line| output::line(line))?;
+    let rows: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
+    Table::new(&COLUMNS, Screen::of_stdout()).print(&rows)?;
     next.map_or(Ok(()), |cursor| note(&format!("there are more: add --cursor {cursor}")))
 }
 
@@ -68,46 +68,18 @@ fn summary(row: &RejectedSummary) -> Value {
     })
 }
 
-/// Columns of the terminal; `None` when the output is none.
-fn width() -> Option<usize> {
-    let out = std::io::stdout();
-    let columns = || rustix::termios::tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
-    out.is_terminal().then(|| if columns() == 0 { WIDTH } else { columns() })
-}
+const COLUMNS: [Column; 4] = [
+    Column::whole("REJECTED AT"),
+    Column::whole("TOPIC/PARTITION/OFFSET"),
+    Column::number("BYTES"),
+    Column::text("REASON"),
+];
 
-/// As wide as it has to be, and at most `width`: the reason is cut.
-fn table(rows: &[RejectedSummary], width: Option<usize>) -> Vec<String> {
-    let line =
-        |time: String, key: String, bytes: String, reason: String| [time, key, bytes, reason];
-    let head = ["REJECTED AT", "TOPIC/PARTITION/OFFSET", "BYTES", "REASON"].map(str::to_owned);
-    let cells: Vec<[String; 4]> = std::iter::once(head)
-        .chain(rows.iter().map(|row| {
-            let time = format!("{:.0}", row.rejected_at);
-            let (bytes, reason) = (row.payload_bytes.to_string(), printable(&row.reason));
-            line(time, printable(&row.key.to_string()), bytes, reason)
-        }))
-        .collect();
-    let longest = |column: usize| {
-        cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default()
-    };
-    let (time, key, bytes) = (longest(0), longest(1), longest(2));
-    cells
-        .iter()
-        .map(|[a, b, c, d]| {
-            let line = format!("{a:<time$}  {b:<key$}  {c:>bytes$}  {d}");
-            match width {
-                Some(width) if line.chars().count() > width => {
-                    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-                }
-                _ => line,
-            }
-        })
-        .collect()
-}
-
-/// Without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+fn cells(row: &RejectedSummary) -> Vec<Cell> {
+    let time = format!("{:.0}", row.rejected_at);
+    [time, row.key.to_string(), row.payload_bytes.to_string(), row.reason.clone()]
+        .map(Cell::from)
+        .to_vec()
 }
 
 fn show(store: &Store, args: &ShowArgs, is_json: bool) -> Result<(), Exit> {
@@ -311,7 +283,9 @@ mod tests {
             payload_bytes: 12,
         };
         let rows = [row(7, "unknown website"), row(123_456, "bad \x1b[2J in the äöü of it all")];
-        let lines = table(&rows, None);
+        let rows = rows.map(|row| cells(&row));
+        let table = |width| Table::new(&COLUMNS, Screen { width, is_coloured: false });
+        let lines = table(None).lines(&rows);
         assert_eq!(
             lines,
             [
@@ -320,7 +294,7 @@ mod tests {
                 "2026-01-31T12:00:00Z  webmon/3/123456            12  bad  [2J in the äöü of it all",
             ]
         );
-        let lines = table(&rows, Some(60));
+        let lines = table(Some(60)).lines(&rows);
         assert!(lines.iter().all(|line| line.chars().count() <= 60), "{lines:?}");
         assert!(lines[2].ends_with("bad  […"), "{lines:?}");
     }

@@ -9,6 +9,7 @@
 //! - The process's environment and directory come in through [`Sources`]; only
 //!   [`Sources::from_process`] reads them.
 
+mod access;
 mod build;
 mod document;
 mod faults;
@@ -29,10 +30,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use faults::{Fault, Faults, Origin};
-pub use keys::{Key, REGION_MAX, keys};
+pub use keys::{Key, REGION_MAX, keys, token_name};
 pub use settings::{
-    Api, Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat, Monitoring,
-    Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
+    Api, ApiToken, Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat,
+    Monitoring, Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
 };
 pub use show::show;
 

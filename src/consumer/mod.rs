@@ -72,6 +72,20 @@ pub struct Consumer {
     maintenance: Option<Maintenance>,
 }
 
+/// What others may see of a running consumer.
+#[derive(Clone, Debug)]
+pub struct ConsumerView {
+    member: MemberHandle,
+}
+
+impl ConsumerView {
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.member.state().partitions
+    }
+}
+
 /// Ends the consumer when its only sink, standard output, can't be written to.
 #[derive(Clone, Debug)]
 struct Console {
@@ -166,6 +180,12 @@ impl Consumer {
         }
         let stop = stop.clone();
         Ok(Self { stop, console, member, membership, workers, onlooking, maintenance })
+    }
+
+    /// What others may see of it.
+    #[must_use]
+    pub fn view(&self) -> ConsumerView {
+        ConsumerView { member: self.member.clone() }
     }
 
     /// Waits for the stop, then stops in order: the member asks the workers to end their batches

@@ -18,6 +18,7 @@ mod ownership;
 mod publishing;
 mod recorder;
 mod sites;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::telemetry::health;
 
 pub use ownership::Ownership;
 pub use publishing::{Delivery, KafkaDelivery, Outgoing, Undelivered};
+pub use view::{ProducerView, Seen};
 
 /// Time that running checks get to end after a stop was asked for.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -198,6 +200,12 @@ impl Producer {
             running,
             slow_sites,
         })
+    }
+
+    /// What others may see of it.
+    #[must_use]
+    pub fn view(&self) -> ProducerView {
+        ProducerView::new(self.ownership.clone(), self.spool.clone())
     }
 
     /// Waits for the stop, then stops in order:

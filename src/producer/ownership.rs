@@ -100,6 +100,15 @@ impl Ownership {
         contains(&share.now, website_id) || share.before.iter().any(was_ours)
     }
 
+    /// How many of the topic's partitions are this producer's, and how many there are; none while
+    /// all sites are its own.
+    #[must_use]
+    pub fn share(&self) -> Option<(usize, usize)> {
+        let share = self.lock();
+        let (count, ours) = share.now.as_ref()?;
+        Some((ours.len(), usize::try_from(*count).unwrap_or_default()))
+    }
+
     /// Whether other producers have a share beside this one's.
     #[must_use]
     pub fn is_shared(&self) -> bool {

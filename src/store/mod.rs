@@ -16,6 +16,7 @@
 
 mod checks;
 mod clock;
+mod daemons;
 mod encode;
 mod errors;
 mod histogram;
@@ -45,6 +46,7 @@ use secrecy::SecretString;
 
 pub use checks::{DUE_AHEAD_MAX, Saved};
 pub use clock::CLOCKS_APART_MAX;
+pub use daemons::{Daemon, DaemonRow};
 pub use errors::{ErrorKind, StoreError};
 pub use histogram::Histogram;
 pub use history::{Bucket, Period, Uptime};
@@ -52,7 +54,7 @@ pub use idempotency::{IDEMPOTENCY_KEPT, IdempotencyKey, KeptAnswer, Once};
 pub use lead::Lead;
 pub use listener::SiteListener;
 pub use migrations::{AHEAD_DAYS, BACK_DAYS};
-pub use overview::Overview;
+pub use overview::{Outcomes, Overview, REJECTED_COUNT_MAX, Server};
 pub use pool::LATE_MAX;
 pub use read::StoredCheck;
 pub use rejected::{Rejected, RejectedFilter, RejectedKey, RejectedRow, RejectedSummary};

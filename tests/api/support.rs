@@ -75,6 +75,7 @@ impl Server {
             store: Store::new(options).unwrap(),
             defaults: SiteDefaults { interval: 60, timeout: 10 },
             prober: Arc::new(prober),
+            checks_max: 4,
             allow_private_addresses,
         });
         Self { api: Arc::new(api), role: Some(Role::Admin), name: "local" }

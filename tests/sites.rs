@@ -142,7 +142,7 @@ fn sites_are_found_by_id_name_and_url() {
     // The id of one and the name of another.
     let both = fails(&lab, &["sites", "pause", "1"], 2);
     assert!(both.contains("1 'one'") && both.contains("3 '1'"), "{both}");
-    assert!(fails(&lab, &["history", "none"], 3).contains("webmon sites list"));
+    assert!(fails(&lab, &["history", "elsewhere"], 3).contains("webmon sites list"));
     assert!(fails(&lab, &["history", "onee"], 3).contains("did you mean 'one'?"));
 }
 

@@ -254,12 +254,12 @@ fn a_spool_or_a_port_in_use_is_a_clear_error() {
     let first = lab.start("producer", &[]);
     first.wait_for_log("site list loaded");
     let mut second = lab.start("producer", &[]);
-    assert_eq!(second.wait().code(), Some(1));
+    assert_eq!(second.wait().code(), Some(2));
     second.wait_for_log("spool");
     let address = first.address();
     lab.set("WEBMON_CONSUMER_LISTEN", &address);
     let mut consumer = lab.start("consumer", &[]);
-    assert_eq!(consumer.wait().code(), Some(1));
+    assert_eq!(consumer.wait().code(), Some(2));
     consumer.wait_for_log(&address);
     first.stop();
 }

@@ -168,6 +168,10 @@ fn other_value(path: &str, dir: &Path) -> String {
         "monitoring.allow_private_addresses" | "producer.spool.sync" => "false",
         path if path.ends_with("ed_addresses") => "10.0.0.0/8,fd00::1",
         "producer.spool.max_bytes" => "3GiB",
+        "api.tokens" => return format!("ci:write:{}", "ab".repeat(32)),
+        "api.tokens_file" => return dir.join("tokens").display().to_string(),
+        "api.hosts" => "webmon.example",
+        "api.cors_origins" => "https://a.example,https://b.example:444",
         "consumer.sinks" => "console,postgres",
         // Not fewer than what they are counted from.
         "storage.hourly_days" | "storage.daily_days" => "3000",
@@ -188,7 +192,8 @@ fn other_value(path: &str, dir: &Path) -> String {
 #[test]
 fn every_key_reaches_the_settings_by_its_variable_and_by_flag() {
     let base = || {
-        let setup = setup("").write("some-file", "other\n");
+        let tokens = format!("# ours\nme:admin:{}\n", "cd".repeat(32));
+        let setup = setup("").write("some-file", "other\n").write("tokens", &tokens);
         // Keys that need company: the user a password, a certificate its key.
         let file = setup.dir.path().join("some-file").display().to_string();
         setup.write(

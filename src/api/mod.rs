@@ -5,11 +5,23 @@
 //!   memory than the limits of head and body allow.
 //! - Errors are problem details (RFC 9457); no answer shows a secret.
 
+mod access;
+mod chunked;
+mod connection;
+mod encode;
+mod head;
+mod pool;
+mod rate;
+mod reader;
 mod request;
 mod response;
+mod server;
 
+pub use access::{AccessOptions, Token, hash_token, hex, make_token};
+pub use head::{HEAD_MAX, HEADERS_MAX};
 pub use request::{Caller, Method, Request, Role};
 pub use response::{Problem, Response, reason};
+pub use server::{Limits, serve};
 
 /// What answers requests; called by several threads at once.
 pub trait Service: Send + Sync {

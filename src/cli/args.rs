@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 
-use super::check_args::CheckArgs;
+use super::api_args::{ApiArgs, TokenArgs};
+use super::check_args::{CHECK_HELP, CheckArgs};
 use super::ops_args::{
     DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TopicArgs,
 };
 use super::rejected_args::RejectedArgs;
+use super::shell_args::{COMPLETIONS_HELP, CompletionsArgs, MAN_HELP, ManArgs};
+use super::sites_args::{HistoryArgs, SitesArgs};
+use crate::check::Outcome;
 
 const SETTINGS_HELP: &str = "\
 Settings: flags, then the environment (WEBMON_…), then .env, then the file, then defaults.
@@ -26,7 +31,7 @@ pub(super) struct CommonArgs {
     pub(super) config: Option<PathBuf>,
     /// File of KEY=VALUE lines that stand in for missing environment variables [default: ./.env if
     /// it exists]
-    #[arg(long, value_name = "FILE", global = true, display_order = 102)]
+    #[arg(short = 'e', long, value_name = "FILE", global = true, display_order = 102)]
     pub(super) env_file: Option<PathBuf>,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", global = true, display_order = 103)]
@@ -34,6 +39,26 @@ pub(super) struct CommonArgs {
     /// text or json
     #[arg(long, value_name = "FORMAT", global = true, display_order = 104)]
     pub(super) log_format: Option<String>,
+    /// The database user's password; others on this machine may see it in the list of processes
+    #[arg(long, value_name = "PASSWORD", value_parser = secret, global = true, display_order = 105)]
+    pub(super) database_password: Option<SecretString>,
+    /// The password of kafka.sasl.user; others may see it likewise
+    #[arg(long, value_name = "PASSWORD", value_parser = secret, global = true, display_order = 106)]
+    pub(super) kafka_password: Option<SecretString>,
+    /// Ask for the database's password on the terminal, and for Kafka's if a user is set without
+    #[arg(
+        short = 'W',
+        long,
+        global = true,
+        display_order = 107,
+        conflicts_with = "database_password"
+    )]
+    pub(super) ask_password: bool,
+}
+
+/// What was typed, out of sight from here on.
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text.to_owned()))
 }
 
 /// Checks sites on schedule and publishes the results to Kafka.
@@ -105,20 +130,37 @@ pub(super) struct WebmonArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check one URL now; exit code 1 when it is down
-    #[command(after_help = "\
-Examples:
-  webmon check https://example.org/
-  webmon check -u https://example.org/ --regex 'Example (\\w+)' --timeout 5 --json
-  webmon check https://api.example/ --method POST -H 'Accept: text/plain' --body ping --retries 2
-  webmon check https://example.org/ --set min_certificate_days=14 --set 'expected_headers=Server: ^nginx'")]
+    /// Check URLs or sites now; exit code 1 when one is down
+    #[command(after_help = CHECK_HELP)]
     Check(Box<CheckArgs>),
-    /// Run producer and consumer in one process
+    /// Run producer, consumer and the REST API in one process
     #[command(after_help = "\
 Examples:
   webmon run                    through Kafka
+  webmon run --no-api           without the REST API
   webmon run --bus local        spool straight to PostgreSQL, no broker needed")]
     Run(RunArgs),
+    /// Serve the REST API
+    #[command(after_help = "\
+Examples:
+  webmon api                    on api.listen (127.0.0.1:8080)
+  webmon api --listen 127.0.0.1:8081
+  curl http://127.0.0.1:8080/websites
+
+The server needs tokens (`webmon token`) where others than this machine can reach it. It starts
+with the database away, and answers when it is back. /metrics, /livez and /readyz?verbose are on the
+same address.")]
+    Api(ApiArgs),
+    /// Make a token for the API
+    #[command(after_help = "\
+Examples:
+  webmon token ci --role write
+  webmon token status-page      a token that only reads
+  webmon token ci --json | jq -r .token
+
+The token is shown once and kept nowhere. Its line, which can't be used to get in, goes into
+api.tokens, WEBMON_API_TOKENS or the file of api.tokens_file.")]
+    Token(TokenArgs),
     /// Bring the database's tables up to date (the daemons do it too)
     #[command(after_help = "\
 Examples:
@@ -134,6 +176,20 @@ Examples:
 The password is that of the database's user. It must be typed out: neither the configuration nor
 the environment is asked for it.")]
     Drop(DropArgs),
+    /// List, show, add, change, import or export what is watched
+    #[command(after_help = "\
+Examples:
+  webmon sites list --keyword shop
+  webmon sites add Shop https://shop.example/ --interval 60
+  webmon sites import sites.yaml --dry-run")]
+    Sites(SitesArgs),
+    /// Show what was seen of a site: uptime, response times, failures
+    #[command(after_help = "\
+Examples:
+  webmon history Shop
+  webmon history 42 --from 24h --limit 100
+  webmon history https://shop.example/ --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --json")]
+    History(HistoryArgs),
     /// List, show, replay or delete messages that could not be stored
     #[command(after_help = "\
 Examples:
@@ -146,6 +202,7 @@ Examples:
 Examples:
   webmon tail                   from the table: what is stored
   webmon tail --from topic      from Kafka: what is on its way
+  webmon tail --site Example --outcome down
   webmon tail --json --limit 10")]
     Tail(TailArgs),
     /// Show the pipeline at a glance, what is unwell, and what to do
@@ -159,9 +216,10 @@ Examples:
     /// Look for faults in configuration, services and this machine, each with its cure
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
-    /// Check or show the configuration
+    /// Check, show or begin the configuration
     #[command(after_help = "\
 Examples:
+  webmon config init            a config.yaml with every key and its meaning
   webmon config check --config /etc/webmon.yaml
   webmon config show            every setting and where it comes from; secrets stay hidden")]
     Config(ConfigArgs),
@@ -171,6 +229,12 @@ Examples:
   webmon healthcheck
   webmon healthcheck --url http://127.0.0.1:9465/readyz")]
     Healthcheck(HealthcheckArgs),
+    /// Print the words a shell completes
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them
+    #[command(after_help = MAN_HELP)]
+    Man(ManArgs),
 }
 
 /// How results get from the producer's side to the table.
@@ -190,6 +254,9 @@ pub(super) struct RunArgs {
     /// Seconds between checks, for sites without an interval of their own (5 to 86400)
     #[arg(long, value_name = "SECONDS")]
     pub(super) interval: Option<String>,
+    /// Don't serve the REST API
+    #[arg(long)]
+    pub(super) no_api: bool,
 }
 
 #[derive(Args, Debug)]
@@ -217,11 +284,21 @@ pub(super) enum TailFrom {
     Topic,
 }
 
+fn outcome(text: &str) -> Result<Outcome, String> {
+    Outcome::parse(text).ok_or_else(|| "must be up, down or missed".to_owned())
+}
+
 #[derive(Args, Debug)]
 pub(super) struct TailArgs {
     /// Where to read
     #[arg(long, value_enum, default_value = "table")]
     pub(super) from: TailFrom,
+    /// Only those of this site; may be given several times
+    #[arg(long = "site", value_name = "NAME|ID")]
+    pub(super) sites: Vec<String>,
+    /// Only those that ended so: up, down or missed; may be given several times
+    #[arg(long = "outcome", value_name = "OUTCOME", value_parser = outcome)]
+    pub(super) outcomes: Vec<Outcome>,
     /// One JSON object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -234,7 +311,8 @@ pub(super) struct TailArgs {
 pub(super) struct ConfigArgs {
     #[command(subcommand)]
     pub(super) command: ConfigCommand,
-    /// Print one JSON object: {"faults": […]} of check, {"settings": […]} of show
+    /// Print one JSON object: {"faults": […]} of check, {"settings": […]} of show, {"written": FILE} of
+    /// init
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
@@ -242,9 +320,30 @@ pub(super) struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Say whether the configuration is good, or list all its faults
+    #[command(after_help = "\
+Examples:
+  webmon config check
+  webmon config check --config /etc/webmon.yaml --json")]
     Check,
     /// Print every setting and where it comes from
+    #[command(after_help = "\
+Examples:
+  webmon config show
+  WEBMON_LOG_LEVEL=debug webmon config show --json")]
     Show,
+    /// Write a configuration file with every key, its default and its meaning; never over another
+    #[command(after_help = "\
+Examples:
+  webmon config init            as config.yaml
+  webmon config init --path /etc/webmon.yaml")]
+    Init(InitArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InitArgs {
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "config.yaml")]
+    pub(super) path: PathBuf,
 }
 
 #[derive(Args, Debug)]

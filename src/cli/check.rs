@@ -1,149 +1,125 @@
-//! `check` and `healthcheck`: one check, now.
+//! `check`: URLs and sites, now.
 
-use super::args::{CommonArgs, HealthcheckArgs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::args::CommonArgs;
 use super::check_args::CheckArgs;
+use super::check_rounds::{Crew, Tally};
+use super::check_targets::Wanted;
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::{options, output};
-use crate::check::{Check, Outcome, Phases};
-use crate::probe::{ProbeOptions, Prober, Target};
-use crate::runtime::now;
-use crate::site::{INTERVAL_MAX_S, SiteDefaults, SiteSpec};
+use super::waterfall::Canvas;
+use super::{check_save, check_show, check_targets, options, output};
+use crate::check::Check;
+use crate::probe::{ProbeOptions, Prober};
+use crate::runtime::{Stop, now, stop_on_signals};
+use crate::store::Store;
 
-/// Seconds for a health check: what Docker and Kubernetes give a probe by default.
-const HEALTH_TIMEOUT_S: u32 = 5;
+/// From one round to the next, where nobody says.
+const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn check(common: &CommonArgs, args: &CheckArgs) -> Result<(), Exit> {
     let loaded = options::load(common, [])?;
     quiet_logs(&loaded);
-    let spec = args.spec()?;
-    let timeout = args.timeout.unwrap_or(loaded.settings.monitoring.timeout);
-    let check = once("check", options::probe(&loaded.settings), spec, timeout)?;
-    if args.json {
-        output::message(&check)?;
-    } else {
-        output::line(&output::summary(&check, &check.url, output::is_coloured()))?;
-        for detail in details(&check) {
-            output::line(&format!("  {detail}"))?;
+    let settings = &loaded.settings;
+    let needs_store = args.save || !args.sites.is_empty();
+    let store = needs_store.then(|| options::store(settings, "webmon-check")).transpose()?;
+    let wanted = Arc::new(check_targets::find(args, settings, store.as_ref())?);
+    let jobs = usize::from(args.jobs).clamp(1, wanted.len());
+    // A look-up that hangs outlives its check: two threads for each that can be under way.
+    let probe = ProbeOptions { resolver_threads: jobs * 2, ..options::probe(settings) };
+    let prober = prober("webmon check", probe)?;
+    for one in wanted.iter() {
+        prober.find_secrets(&one.target).map_err(|failure| {
+            Exit::Usage(format!("webmon check: {}: {}", one.name, failure.detail))
+        })?;
+    }
+    let stop = Stop::new();
+    if args.repeat.is_some() {
+        stop_on_signals(&stop).map_err(|error| {
+            Exit::Failed(format!("webmon check: cannot handle signals: {error}"))
+        })?;
+    }
+    let mut report = Report {
+        tallies: vec![Tally::of(wanted.len()); wanted.len()],
+        wanted: wanted.clone(),
+        store: store.filter(|_| args.save),
+        canvas: Canvas::of_stdout(output::is_coloured()),
+        is_brief: args.brief || args.repeat.is_some(),
+        is_json: args.json,
+    };
+    let crew = Crew::start(prober, wanted, jobs, &stop)?;
+    crew.rounds(args.repeat.unwrap_or(1), args.every.unwrap_or(EVERY), |index, check| {
+        report.take(index, check)
+    })?;
+    if args.repeat.is_some() {
+        report.sum_up()?;
+    }
+    if report.tallies.iter().any(Tally::is_bad) { Err(Exit::Bad) } else { Ok(()) }
+}
+
+/// What is told of the checks.
+struct Report {
+    wanted: Arc<Vec<Wanted>>,
+    tallies: Vec<Tally>,
+    /// Where they are stored too.
+    store: Option<Store>,
+    canvas: Canvas,
+    is_brief: bool,
+    is_json: bool,
+}
+
+impl Report {
+    fn take(&mut self, index: usize, check: Check<'static>) -> Result<(), Exit> {
+        self.tallies[index].add(&check);
+        match self.store.as_ref().map(|store| check_save::save(store, check.clone())) {
+            None => self.print(index, &check, false),
+            Some(Ok(stored)) => self.print(index, &stored, true),
+            // The result is there all the same.
+            Some(Err(exit)) => self.print(index, &check, false).and(Err(exit)),
         }
     }
-    if check.outcome == Outcome::Up { Ok(()) } else { Err(Exit::Bad) }
-}
 
-pub(super) fn healthcheck(common: &CommonArgs, args: &HealthcheckArgs) -> Result<(), Exit> {
-    let loaded = options::load(common, [])?;
-    quiet_logs(&loaded);
-    let mut listen = loaded.settings.producer.listen;
-    if listen.ip().is_unspecified() {
-        listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    fn print(&self, index: usize, check: &Check<'static>, is_stored: bool) -> Result<(), Exit> {
+        if self.is_json {
+            return output::message(check);
+        }
+        let name = &self.wanted[index].name;
+        output::line(&output::summary(check, name, self.canvas.is_coloured))?;
+        if self.is_brief {
+            return Ok(());
+        }
+        let details = check_show::details(check, self.canvas, is_stored);
+        details.iter().try_for_each(|line| output::line(&format!("  {line}")))
     }
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{listen}/livez"));
-    let spec = SiteSpec { url, ..SiteSpec::default() };
-    let probe = ProbeOptions {
-        // What sites may not point at says nothing about the daemon's own address.
-        allow_private_addresses: true,
-        // Nor does the network.
-        connectivity: Vec::new(),
-        denied_addresses: Vec::new(),
-        own_listeners: Vec::new(),
-        ..options::probe(&loaded.settings)
-    };
-    let check = once("healthcheck", probe, spec, HEALTH_TIMEOUT_S)?;
-    if args.json {
-        output::message(&check)?;
-    } else {
-        output::line(&output::summary(&check, &check.url, false))?;
+
+    /// Behind the last round. With JSON it goes to standard error: the other has messages only.
+    fn sum_up(&self) -> Result<(), Exit> {
+        for (one, tally) in self.wanted.iter().zip(&self.tallies) {
+            for line in tally.lines(&one.name) {
+                if self.is_json { output::note(&line) } else { output::line(&line)? }
+            }
+        }
+        Ok(())
     }
-    if check.outcome == Outcome::Up { Ok(()) } else { Err(Exit::Bad) }
 }
 
-/// Checks once what `spec` says. The check belongs to no site: its website_id is 0.
-fn once(
-    command: &str,
-    probe: ProbeOptions,
-    spec: SiteSpec,
-    timeout: u32,
-) -> Result<Check<'static>, Exit> {
-    let spec = SiteSpec { name: "check".to_owned(), timeout: Some(timeout), ..spec };
-    let defaults = SiteDefaults { interval: INTERVAL_MAX_S, timeout };
-    let site = spec.build(0, defaults).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(|f| format!("webmon {command}: {f}")).collect();
-        Exit::Usage(faults.join("\n"))
-    })?;
-    let probe = ProbeOptions { resolver_threads: 1, ..probe };
-    let region = probe.region.clone();
-    let prober =
-        Prober::new(probe).map_err(|error| Exit::Failed(format!("webmon {command}: {error}")))?;
-    let target = Target::new(site, region);
-    // Whole milliseconds, as every due time.
-    let now = jiff::Timestamp::from_millisecond(now().wall.as_millisecond()).unwrap_or_default();
-    Ok(prober.check(&target, now))
+/// A prober for a command; `command` stands before why there is none.
+pub(super) fn prober(command: &str, options: ProbeOptions) -> Result<Prober, Exit> {
+    Prober::new(options).map_err(|error| Exit::of_probe(command, &error))
 }
 
-fn details(check: &Check<'_>) -> Vec<String> {
-    let mut lines = phases(&check.phases);
-    if let Some(last_hop) = &check.last_hop {
-        lines.push("of the last request alone".to_owned());
-        lines.extend(phases(last_hop).into_iter().map(|line| format!("  {line}")));
-    }
-    let mut fact = |name: &str, value: Option<String>| {
-        lines.extend(value.map(|value| format!("{name:<12} {value}")));
-    };
-    fact("tries", check.tries.filter(|n| *n > 1).map(|n| n.to_string()));
-    fact("address", check.remote_address.as_ref().map(ToString::to_string));
-    fact("redirects", check.redirects.filter(|n| *n > 0).map(|n| n.to_string()));
-    let cut = if check.body_truncated == Some(true) { " (cut at the limit)" } else { "" };
-    fact("body", check.body_bytes.map(|n| format!("{n} bytes{cut}")));
-    fact("certificate", check.certificate_expires_at.map(|t| format!("until {t}")));
-    fact(
-        "pattern",
-        check.regex_match.map(|found| if found { "found" } else { "not found" }.into()),
-    );
-    let away = "unreachable: this says nothing about the site";
-    fact("own network", check.unreachable_self.then(|| away.to_owned()));
-    fact("captures", check.regex_captures.as_ref().filter(|c| !c.is_empty()).map(|c| c.join(", ")));
-    lines
-}
-
-fn phases(phases: &Phases) -> Vec<String> {
-    [
-        ("resolve", phases.resolve),
-        ("connect", phases.connect),
-        ("tls", phases.tls),
-        ("processing", phases.processing),
-        ("transfer", phases.transfer),
-    ]
-    .into_iter()
-    .filter_map(|(name, seconds)| Some(format!("{name:<12} {:.6} s", seconds?)))
-    .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::check::Identity;
-
-    #[test]
-    fn tries_and_the_last_request_are_told_where_there_is_something_to_tell() {
-        let (url, region) = ("http://a/".to_owned(), "default".to_owned());
-        let identity = Identity::new(1, &region);
-        let plain = Check::empty(&identity, 1, url, region, Timestamp::UNIX_EPOCH);
-        let last_hop = Some(Phases { connect: Some(0.25), ..Phases::default() });
-        let plain = Check { tries: Some(1), redirects: Some(0), ..plain };
-        assert!(details(&plain).is_empty(), "{:?}", details(&plain));
-        let told =
-            Check { tries: Some(3), redirects: Some(1), last_hop, unreachable_self: true, ..plain };
-        assert_eq!(
-            details(&told),
-            [
-                "of the last request alone",
-                "  connect      0.250000 s",
-                "tries        3",
-                "redirects    1",
-                "own network  unreachable: this says nothing about the site",
-            ]
-        );
-    }
+/// Now, as a due time: whole milliseconds, and never the same twice in this process, so that each
+/// check has an id of its own.
+pub(super) fn due() -> Timestamp {
+    static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
+    let now = now().wall.as_millisecond();
+    let next = |last: i64| now.max(last.saturating_add(1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    let due = next(last.unwrap_or_else(|last| last));
+    Timestamp::from_millisecond(due).unwrap_or_default()
 }

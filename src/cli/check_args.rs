@@ -1,18 +1,73 @@
 //! What `check` takes, and the site that is made of it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Args;
 
 use super::exit::Exit;
 use crate::site::{SETTINGS, SettingValue, SiteSpec, setting};
 
+pub(super) const CHECK_HELP: &str = "\
+Examples:
+  webmon check https://example.org/
+  webmon check -u https://example.org/ --regex 'Example (\\w+)' --timeout 5 --json
+  webmon check https://a.example/ https://b.example/ --jobs 2
+  webmon check --file urls.txt --brief
+  webmon check https://example.org/ --repeat 10 --every 2
+  webmon check --site Example --save
+  webmon check https://api.example/ --method POST -H 'Accept: text/plain' --body ping --retries 2
+  webmon check https://example.org/ --set min_certificate_days=14 --set tls_min_version=1.3
+
+Results come in the order of what was typed: URLs, those of -u, of --file, and then of --site.
+Exit code 1 when one is down, 2 also when a secret is not there, 3 when no site is as named, 4 when
+the database is needed and away.";
+
+/// Pause between rounds, in seconds.
+const EVERY_MIN_S: f64 = 0.1;
+const EVERY_MAX_S: f64 = 86_400.0;
+
+fn every(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (EVERY_MIN_S..=EVERY_MAX_S).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err(format!("must be seconds from {EVERY_MIN_S} to {EVERY_MAX_S}")),
+    }
+}
+
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct CheckArgs {
-    /// What to check, http or https
-    #[arg(required_unless_present = "url_flag", conflicts_with = "url_flag")]
-    pub(super) url: Option<String>,
-    /// The same as a flag
+    /// What to check, http or https; several are checked side by side
+    #[arg(value_name = "URL", required_unless_present_any = ["url_flag", "file", "site"])]
+    pub(super) urls: Vec<String>,
+    /// The same as a flag; may be given several times
     #[arg(short = 'u', long = "url", value_name = "URL", id = "url_flag")]
-    pub(super) url_flag: Option<String>,
+    pub(super) url_flags: Vec<String>,
+    /// File with a URL a line, - for standard input; empty lines and those with # in front don't
+    /// count
+    #[arg(long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// A site of the table with all its settings, which the other options change for this check;
+    /// may be given several times
+    #[arg(long = "site", value_name = "NAME|ID", id = "site")]
+    pub(super) sites: Vec<String>,
+    /// Store the results in the table, as rows of the sites that have these URLs
+    #[arg(long)]
+    pub(super) save: bool,
+    /// Checks under way at once, 1 to 256
+    #[arg(long, value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: u16,
+    /// Check so many times, with a summary at the end; 0: until Ctrl-C, which shows it too
+    #[arg(long, value_name = "N")]
+    pub(super) repeat: Option<u32>,
+    /// Seconds from one round to the next, 0.1 to 86400 [default: 1]
+    #[arg(long, value_name = "SECONDS", requires = "repeat", value_parser = every)]
+    pub(super) every: Option<Duration>,
+    /// One line a check, without phases and other details, as with --repeat
+    #[arg(long)]
+    pub(super) brief: bool,
     /// Pattern that must be found in the body
     #[arg(long, value_name = "PATTERN")]
     pub(super) regex: Option<String>,
@@ -61,22 +116,23 @@ pub(super) struct CheckArgs {
     /// Any other setting of a site; may be given several times, and several times for a map
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) settings: Vec<String>,
-    /// Print the message that would go to Kafka
+    /// Print the messages that would go to Kafka, one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl CheckArgs {
-    /// The site as it was typed; building it finds the faults of its values.
-    pub(super) fn spec(&self) -> Result<SiteSpec, Exit> {
-        let mut spec = SiteSpec {
-            url: self.url.as_ref().or(self.url_flag.as_ref()).cloned().unwrap_or_default(),
-            regex: self.regex.clone(),
-            method: self.method.clone(),
-            body: self.body.clone(),
-            expected_status: self.expected_status.clone(),
-            ..SiteSpec::default()
+    /// `spec` with what was typed; building it finds the faults of its values.
+    pub(super) fn apply(&self, mut spec: SiteSpec) -> Result<SiteSpec, Exit> {
+        let typed = |value: &Option<String>, old: &mut Option<String>| {
+            if value.is_some() {
+                old.clone_from(value);
+            }
         };
+        typed(&self.regex, &mut spec.regex);
+        typed(&self.method, &mut spec.method);
+        typed(&self.body, &mut spec.body);
+        typed(&self.expected_status, &mut spec.expected_status);
         for text in &self.headers {
             // The text isn't shown: many headers are secrets.
             let (name, value) =
@@ -136,13 +192,12 @@ mod tests {
     use crate::site::{FollowRedirects, IpVersion, SiteDefaults};
 
     fn typed(settings: &[&str]) -> CheckArgs {
-        let url = Some("https://a.example/".to_owned());
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
-        CheckArgs { url, settings, ..CheckArgs::default() }
+        CheckArgs { settings, ..CheckArgs::default() }
     }
 
     fn problem(args: &CheckArgs) -> String {
-        match args.spec() {
+        match args.apply(SiteSpec::default()) {
             Err(Exit::Usage(message)) => message,
             other => panic!("{other:?}"),
         }
@@ -158,7 +213,9 @@ mod tests {
             no_follow: true,
             ..typed(&["retries=3", "expected_headers=B: x", "expected_headers=A: y=z"])
         };
-        let spec = SiteSpec { name: "x".to_owned(), ..args.spec().unwrap() };
+        let url = "https://a.example/".to_owned();
+        let spec = SiteSpec { name: "x".to_owned(), url, ..SiteSpec::default() };
+        let spec = args.apply(spec).unwrap();
         let site = spec.build(0, SiteDefaults { interval: 60, timeout: 5 }).unwrap();
         let more = site.more();
         assert_eq!(more.headers, [("X-A".to_owned(), "b: c".to_owned())]);
@@ -168,6 +225,28 @@ mod tests {
         let patterns: Vec<&str> =
             more.expected_headers.iter().map(|h| h.pattern.source()).collect();
         assert_eq!(patterns, ["y=z", "x"]);
+    }
+
+    #[test]
+    fn what_was_not_typed_stays() {
+        let site = SiteSpec {
+            regex: Some("old".to_owned()),
+            method: Some("HEAD".to_owned()),
+            headers: vec![("X-A".to_owned(), "a".to_owned())],
+            ..SiteSpec::default()
+        };
+        assert_eq!(typed(&[]).apply(site.clone()).unwrap(), site);
+        let args = CheckArgs { regex: Some("new".to_owned()), ..typed(&[]) };
+        let wanted = SiteSpec { regex: Some("new".to_owned()), ..site.clone() };
+        assert_eq!(args.apply(site).unwrap(), wanted);
+    }
+
+    #[test]
+    fn rounds_are_neither_too_close_nor_too_far() {
+        assert_eq!(every("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "0.09", "86401", "-1", "NaN", "inf", "x"] {
+            assert!(every(text).is_err(), "{text}");
+        }
     }
 
     #[test]

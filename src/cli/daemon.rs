@@ -4,12 +4,12 @@ use super::args::{ConsumerArgs, ProducerArgs};
 use super::exit::Exit;
 use super::presence::{Presence, Views};
 use super::{options, output};
-use crate::config::{Loaded, Origin, Settings, Sink};
+use crate::config::{Loaded, Origin, Sink};
 use crate::consumer::Consumer;
 use crate::producer::{KafkaDelivery, Producer};
 use crate::runtime::{Stop, Threads, stop_on_signals};
 use crate::store::Store;
-use crate::telemetry::{listener, logs};
+use crate::telemetry::{self, Role, listener, logs};
 
 pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
     let flags = args.interval.iter().map(|i| ("monitoring.interval", i.as_str()));
@@ -18,8 +18,9 @@ pub(super) fn producer(args: &ProducerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Producer);
     let mut daemon = Daemon::start("producer", &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-producer")?;
+    let store = options::store_unasked(settings, "webmon-producer")?;
     let (kafka, topic) = (options::kafka(settings, "webmon-producer"), options::topic(settings));
     let delivery = Box::new(KafkaDelivery::new(kafka, topic));
     let producer =
@@ -40,8 +41,9 @@ pub(super) fn consumer(args: &ConsumerArgs) -> Result<(), Exit> {
         return output::line("the configuration is good");
     }
     let settings = &loaded.settings;
+    telemetry::show_only(Role::Consumer);
     let mut daemon = Daemon::start("consumer", &loaded, settings.consumer.listen)?;
-    let store = options::store(settings, "webmon-consumer")?;
+    let store = options::store_unasked(settings, "webmon-consumer")?;
     let consumer = Consumer::start(options::consumer(settings), &store, &daemon.stop)
         .map_err(|error| Exit::of_consumer("consumer", &error))?;
     // Who only shows results leaves no trace.
@@ -66,23 +68,34 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
+    /// Logs, signals and the listener.
     pub(super) fn start(
         name: &'static str,
         loaded: &Loaded,
         listen: std::net::SocketAddr,
     ) -> Result<Self, Exit> {
-        let settings: &Settings = &loaded.settings;
-        logs::init(options::logs(settings));
+        let mut daemon = Self::prepare(name, loaded)?;
+        let address = listener::serve(listen, &mut daemon.listener, daemon.quiet.clone())
+            .map_err(|error| Exit::of_listener(name, &error))?;
+        daemon.announce(loaded, address);
+        Ok(daemon)
+    }
+
+    /// Logs and signals alone, for a daemon with a listener of its own.
+    pub(super) fn prepare(name: &'static str, loaded: &Loaded) -> Result<Self, Exit> {
+        logs::init(options::logs(&loaded.settings));
         let (stop, quiet) = (Stop::new(), Stop::new());
         stop_on_signals(&stop)
             .map_err(|error| Exit::Failed(format!("{name}: cannot handle signals: {error}")))?;
-        let mut listener = Threads::new(stop.clone());
-        let address = listener::serve(listen, &mut listener, quiet.clone())
-            .map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+        let listener = Threads::new(stop.clone());
+        Ok(Self { stop, name, quiet, listener, presence: None })
+    }
+
+    /// Says that it runs, and where it listens.
+    pub(super) fn announce(&self, loaded: &Loaded, address: std::net::SocketAddr) {
         let file = loaded.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
         log::info!(version = env!("CARGO_PKG_VERSION"), config = file.as_str(),
-            listen = address.to_string().as_str(); "{name} started");
-        Ok(Self { stop, name, quiet, listener, presence: None })
+            listen = address.to_string().as_str(); "{} started", self.name);
     }
 
     /// From now on this process has its row in the table `daemon`.

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::args::{CommonArgs, DropArgs, MigrateArgs};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::{options, output};
+use super::{options, output, password};
 
 pub(super) fn migrate(common: &CommonArgs, args: &MigrateArgs) -> Result<(), Exit> {
     let loaded = options::load(common, [])?;
@@ -36,11 +36,7 @@ pub(super) fn drop_everything(common: &CommonArgs, args: &DropArgs) -> Result<()
         Some(password) => password.clone(),
         None if std::io::stdin().is_terminal() => {
             let database = &loaded.settings.database;
-            rpassword::prompt_password(format!(
-                "This deletes all results. Password of '{}' at {}:{}/{}: ",
-                database.user, database.host, database.port, database.db
-            ))
-            .map_err(|error| Exit::Failed(format!("webmon drop: no password: {error}")))?
+            password::ask(&format!("This deletes all results. {}", password::database(database)))?
         }
         None => {
             return Err(Exit::Usage(
@@ -54,14 +50,14 @@ pub(super) fn drop_everything(common: &CommonArgs, args: &DropArgs) -> Result<()
     let mut settings = loaded.settings;
     let configured = settings.database.password.take();
     settings.database.password = configured.filter(|c| c.expose_secret() == typed.expose_secret());
-    let asking = options::store(&settings, "webmon-drop")?;
+    let asking = options::store_unasked(&settings, "webmon-drop")?;
     if !asking.verify_password(&typed).map_err(|error| Exit::of_store(&error))? {
         return Err(Exit::Usage(
             "webmon drop: that is not the password; nothing was deleted".to_owned(),
         ));
     }
     settings.database.password = Some(typed);
-    let store = options::store(&settings, "webmon-drop")?;
+    let store = options::store_unasked(&settings, "webmon-drop")?;
     store.drop_everything().map_err(|error| Exit::of_store(&error))?;
     output::line("all tables of webmon are deleted; `webmon migrate` makes them again")
 }

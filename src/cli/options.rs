@@ -1,16 +1,21 @@
 //! Settings into each room's own options.
 
+use std::io::IsTerminal;
 use std::time::Duration;
+
+use secrecy::ExposeSecret;
 
 use super::args::CommonArgs;
 use super::exit::Exit;
-use crate::config::{self, LogFormat, SaslMechanism, Settings, Sink, Sources, SslMode};
+use super::password;
+use crate::api::{AccessOptions, Limits, Role, Token};
+use crate::config::{self, ApiToken, LogFormat, SaslMechanism, Settings, Sink, Sources, SslMode};
 use crate::consumer::{ConsumerOptions, MaintenanceOptions, Sinks};
 use crate::kafka::{self, GroupOptions, KafkaOptions, SaslOptions, TlsFiles, TopicSpec};
 use crate::probe::ProbeOptions;
 use crate::producer::{ProducerOptions, Sharing};
 use crate::spool::SpoolOptions;
-use crate::store::{self, Limits, Store, StoreOptions};
+use crate::store::{self, Store, StoreOptions};
 use crate::telemetry::logs::LogOptions;
 
 /// Members get this long to end a batch when the group changes.
@@ -26,7 +31,11 @@ pub(super) fn load<'a>(
     common: &'a CommonArgs,
     flags: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<config::Loaded, Exit> {
-    config::load(&sources(common, flags)).map_err(|faults| Exit::Usage(faults.to_string()))
+    let mut sources = sources(common, flags);
+    if common.ask_password {
+        password::ask_for_all(&mut sources)?;
+    }
+    config::load(&sources).map_err(|faults| Exit::Usage(faults.to_string()))
 }
 
 /// Everything that the configuration is made of.
@@ -35,9 +44,17 @@ pub(super) fn sources<'a>(
     flags: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Sources {
     let typed = [("log.level", &common.log_level), ("log.format", &common.log_format)];
+    let passwords = [
+        (password::DATABASE, &common.database_password),
+        (password::KAFKA, &common.kafka_password),
+    ];
+    let passwords = passwords
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.as_ref()?.expose_secret())));
     let flags = typed
         .into_iter()
         .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+        .chain(passwords)
         .chain(flags)
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
@@ -48,15 +65,32 @@ pub(super) fn logs(settings: &Settings) -> LogOptions {
     LogOptions { level: settings.log.level, json: settings.log.format == LogFormat::Json }
 }
 
+/// The store of a command that answers and ends: where the server wants a password, none is set
+/// and somebody sits at a terminal, it is asked for once.
 pub(super) fn store(settings: &Settings, application_name: &str) -> Result<Store, Exit> {
-    store_within(settings, application_name, Limits::default())
+    let store = store_unasked(settings, application_name)?;
+    if settings.database.password.is_some()
+        || !std::io::stdin().is_terminal()
+        || !store.ping().is_err_and(|error| error.wants_password())
+    {
+        return Ok(store);
+    }
+    let mut settings = settings.clone();
+    let typed = password::ask(&password::database(&settings.database))?;
+    settings.database.password = Some(typed.into());
+    store_unasked(&settings, application_name)
+}
+
+/// The store as configured.
+pub(super) fn store_unasked(settings: &Settings, application_name: &str) -> Result<Store, Exit> {
+    store_within(settings, application_name, store::Limits::default())
 }
 
 /// With limits of one's own.
 pub(super) fn store_within(
     settings: &Settings,
     application_name: &str,
-    limits: Limits,
+    limits: store::Limits,
 ) -> Result<Store, Exit> {
     let database = &settings.database;
     let options = StoreOptions {
@@ -143,7 +177,8 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
         allow_private_addresses: monitoring.allow_private_addresses,
         allowed_addresses: monitoring.allowed_addresses.clone(),
         denied_addresses: monitoring.denied_addresses.clone(),
-        // Nobody listens on `api.listen` yet, and other programs often do on its default.
+        // Where the API is served, `api.listen` comes to these; elsewhere another program may be on
+        // its default.
         own_listeners: vec![settings.producer.listen, settings.consumer.listen],
         resolver_threads: RESOLVER_THREADS_MAX
             .min((settings.producer.threads + settings.producer.slow_threads) * 2),
@@ -205,6 +240,32 @@ pub(super) fn consumer(settings: &Settings) -> ConsumerOptions {
             console: consumer.sinks.contains(&Sink::Console),
         },
         maintenance: maintenance(settings),
+    }
+}
+
+/// Who may use the API.
+pub(super) fn access(settings: &Settings) -> AccessOptions {
+    let api = &settings.api;
+    let token = |token: &ApiToken| {
+        let role = Role::parse(&token.role)?;
+        Some(Token { name: token.name.clone(), role, sha256: token.sha256 })
+    };
+    AccessOptions {
+        tokens: api.tokens.iter().filter_map(token).collect(),
+        hosts: api.hosts.clone(),
+        cors_origins: api.cors_origins.clone(),
+        rate_limit: api.rate_limit,
+    }
+}
+
+/// How much the API's server takes.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    let api = &settings.api;
+    Limits {
+        threads: api.threads,
+        connections: api.connections,
+        deadline: api.deadline,
+        ..Limits::default()
     }
 }
 

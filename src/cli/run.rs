@@ -1,9 +1,11 @@
-//! `run`: producer and consumer in one process.
+//! `run`: producer, consumer and API in one process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use super::api::Server;
 use super::args::{Bus, CommonArgs, RunArgs};
 use super::daemon::Daemon;
 use super::exit::Exit;
@@ -11,7 +13,7 @@ use super::options;
 use super::presence::Views;
 use crate::config::Settings;
 use crate::consumer::{Consumer, Ingest, Maintenance, Message, Sinks};
-use crate::producer::{Delivery, KafkaDelivery, Outgoing, Producer, Undelivered};
+use crate::producer::{Delivery, KafkaDelivery, Outgoing, Producer, ProducerOptions, Undelivered};
 use crate::runtime::{Stop, Threads, now};
 use crate::store::Store;
 
@@ -24,13 +26,29 @@ pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<(), Exit> {
     let loaded = options::load(common, flags)?;
     let settings = &loaded.settings;
     let mut daemon = Daemon::start(NAME, &loaded, settings.producer.listen)?;
-    let store = options::store(settings, "webmon-run")?;
-    match args.bus {
-        Bus::Kafka => through_kafka(settings, &store, &mut daemon)?,
-        Bus::Local => locally(settings, &store, &mut daemon)?,
+    let store = options::store_unasked(settings, "webmon-run")?;
+    let server = match args.no_api {
+        true => None,
+        false => Some(Server::start(NAME, settings, &store, &daemon.stop)?),
+    };
+    // Whoever adds a site must not have us check ourselves.
+    let own = server.as_ref().map(|server| server.address);
+    let result = match args.bus {
+        Bus::Kafka => through_kafka(settings, &store, own, &mut daemon),
+        Bus::Local => locally(settings, &store, own, &mut daemon),
+    };
+    if let Some(server) = server {
+        daemon.stop.request();
+        server.end();
     }
+    result?;
     daemon.end();
     Ok(())
+}
+
+fn with_own(mut options: ProducerOptions, own: Option<SocketAddr>) -> ProducerOptions {
+    options.probe.own_listeners.extend(own);
+    options
 }
 
 fn failed(error: impl std::fmt::Display) -> Exit {
@@ -39,7 +57,12 @@ fn failed(error: impl std::fmt::Display) -> Exit {
 
 /// The producer stops first; what the consumer does not get to then stays in the topic. When the
 /// consumer ends by itself, everything does.
-fn through_kafka(settings: &Settings, store: &Store, daemon: &mut Daemon) -> Result<(), Exit> {
+fn through_kafka(
+    settings: &Settings,
+    store: &Store,
+    own: Option<SocketAddr>,
+    daemon: &mut Daemon,
+) -> Result<(), Exit> {
     let stop = &daemon.stop.clone();
     let consuming = Stop::new();
     let consumer = Consumer::start(options::consumer(settings), store, &consuming)
@@ -57,7 +80,8 @@ fn through_kafka(settings: &Settings, store: &Store, daemon: &mut Daemon) -> Res
         .map_err(failed)?;
     let kafka = options::kafka(settings, "webmon-run");
     let delivery = Box::new(KafkaDelivery::new(kafka, options::topic(settings)));
-    let started = Producer::start(options::producer(settings), store.clone(), delivery, stop);
+    let options = with_own(options::producer(settings), own);
+    let started = Producer::start(options, store.clone(), delivery, stop);
     let result = match started {
         Ok(producer) => {
             let views =
@@ -89,7 +113,12 @@ fn tell_of(
     told
 }
 
-fn locally(settings: &Settings, store: &Store, daemon: &mut Daemon) -> Result<(), Exit> {
+fn locally(
+    settings: &Settings,
+    store: &Store,
+    own: Option<SocketAddr>,
+    daemon: &mut Daemon,
+) -> Result<(), Exit> {
     let stop = &daemon.stop.clone();
     let maintenance =
         Maintenance::start(store.clone(), options::maintenance(settings), stop).map_err(failed)?;
@@ -100,7 +129,7 @@ fn locally(settings: &Settings, store: &Store, daemon: &mut Daemon) -> Result<()
     let topic = format!("local:{host}:{}", now().wall.as_microsecond());
     let ingest = Ingest::new(sinks, store.clone(), &topic);
     let delivery = Box::new(LocalDelivery { store: store.clone(), ingest });
-    let lone = options::lone_producer(settings);
+    let lone = with_own(options::lone_producer(settings), own);
     let producer = Producer::start(lone, store.clone(), delivery, stop)
         .map_err(|error| Exit::of_producer(NAME, &error))?;
     let view = Some(producer.view());

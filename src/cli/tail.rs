@@ -1,6 +1,7 @@
 //! `tail`: results as they come.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::args::{CommonArgs, TailArgs, TailFrom};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::{options, output};
+use super::{check_targets, options, output};
 use crate::check::{Check, Failure, FailureKind, Outcome};
 use crate::config::Settings;
 use crate::kafka::{Fetcher, topics};
@@ -37,14 +38,19 @@ pub(super) fn tail(common: &CommonArgs, args: &TailArgs) -> Result<(), Exit> {
     let stop = Stop::new();
     stop_on_signals(&stop)
         .map_err(|error| Exit::Failed(format!("webmon tail: cannot handle signals: {error}")))?;
-    let mut printer = Printer {
-        is_json: args.json,
-        is_coloured: output::is_coloured(),
-        left: args.limit.unwrap_or(u64::MAX),
-    };
+    let settings = &loaded.settings;
     match args.from {
-        TailFrom::Table => from_table(&loaded.settings, &mut printer, &stop),
-        TailFrom::Topic => from_topic(&loaded.settings, &mut printer, &stop),
+        TailFrom::Table => {
+            let store = options::store(settings, "webmon-tail")?;
+            let mut printer = Printer::new(args, &store)?;
+            from_table(&store, &mut printer, &stop)
+        }
+        TailFrom::Topic => {
+            // Of the table only names are wanted, and nobody is asked for a password for them.
+            let store = options::store_unasked(settings, "webmon-tail")?;
+            let mut printer = Printer::new(args, &store)?;
+            from_topic(settings, store, &mut printer, &stop)
+        }
     }
 }
 
@@ -52,13 +58,31 @@ struct Printer {
     is_json: bool,
     is_coloured: bool,
     left: u64,
+    /// Only these sites; none: all.
+    sites: Vec<i64>,
+    /// Only these outcomes; none: all.
+    outcomes: Vec<Outcome>,
 }
 
 impl Printer {
+    fn new(args: &TailArgs, store: &Store) -> Result<Self, Exit> {
+        Ok(Self {
+            is_json: args.json,
+            is_coloured: output::is_coloured(),
+            left: args.limit.unwrap_or(u64::MAX),
+            sites: args.sites.iter().map(|site| id(store, site)).collect::<Result<_, _>>()?,
+            outcomes: args.outcomes.clone(),
+        })
+    }
+
+    fn wants(&self, website_id: i64, outcome: Outcome) -> bool {
+        self.left > 0
+            && (self.sites.is_empty() || self.sites.contains(&website_id))
+            && (self.outcomes.is_empty() || self.outcomes.contains(&outcome))
+    }
+
+    /// Prints one that is wanted.
     fn print(&mut self, check: &Check<'_>, name: &str) -> Result<(), Exit> {
-        if self.left == 0 {
-            return Ok(());
-        }
         self.left -= 1;
         if self.is_json {
             output::message(check)
@@ -68,38 +92,61 @@ impl Printer {
     }
 }
 
-/// Sites by id: name and URL.
-type Names = HashMap<i64, (String, String)>;
+/// The id of a site; without the database a number is taken for it.
+fn id(store: &Store, site: &str) -> Result<i64, Exit> {
+    match (check_targets::named(store, site), site.parse()) {
+        (Ok(row), _) => Ok(row.website_id),
+        (Err(Exit::Away(_)), Ok(id)) => Ok(id),
+        (Err(exit), _) => Err(exit),
+    }
+}
 
-fn from_table(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
-    let store = options::store(settings, "webmon-tail")?;
-    let mut names = names(&store).map_err(|error| Exit::of_store(&error))?;
+/// Name and URL of a site.
+type Name = (String, String);
+
+/// Sites by id, each asked for once.
+#[derive(Default)]
+struct Names(HashMap<i64, Name>);
+
+impl Names {
+    fn of(&mut self, store: &Store, website_id: i64) -> Result<&Name, StoreError> {
+        match self.0.entry(website_id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let row = store.site(website_id)?;
+                let name = row.map_or_else(
+                    || (format!("website {website_id}"), String::new()),
+                    |row| (row.spec.name, row.spec.url),
+                );
+                Ok(place.insert(name))
+            }
+        }
+    }
+}
+
+fn from_table(store: &Store, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
+    store.ping().map_err(|error| Exit::of_store(&error))?;
+    let mut names = Names::default();
     let mut seen: HashMap<Uuid, Timestamp> = HashMap::new();
     let mut backoff = Backoff::new(POLL, RETRY_CAP);
     let begin = now().wall;
+    // The first look decides whether there is something to look at.
+    let mut is_first = true;
     while printer.left > 0 && !stop.is_requested() {
         // Rows come in any order: the window is read again and again, and what was shown is known.
         let from = begin.max(now().wall.saturating_sub(WINDOW).unwrap_or(begin));
-        match window(&store, from) {
-            Ok(rows) => {
+        let shown = window(store, from).and_then(|rows| {
+            seen.retain(|_, due| *due >= from);
+            show(store, printer, &rows, &mut names, &mut seen)
+        });
+        match shown {
+            Ok(done) => {
+                done?;
+                is_first = false;
                 backoff.reset();
-                seen.retain(|_, due| *due >= from);
-                for row in &rows {
-                    if seen.insert(row.check_entry_id, row.timestamp).is_some() {
-                        continue;
-                    }
-                    if !names.contains_key(&row.website_id) {
-                        names = self::names(&store).unwrap_or(names);
-                        // Of a site that is no longer active there is no name: asked for once.
-                        let unnamed = format!("website {}", row.website_id);
-                        names.entry(row.website_id).or_insert((unnamed, String::new()));
-                    }
-                    if let Some((name, url)) = names.get(&row.website_id) {
-                        printer.print(&stored(row, url), name)?;
-                    }
-                }
                 let _ = stop.wait(POLL);
             }
+            Err(error) if is_first => return Err(Exit::of_store(&error)),
             Err(error) => {
                 log::warn!(cause = error.to_string().as_str(); "cannot read the table");
                 let _ = stop.wait(backoff.next_delay());
@@ -107,6 +154,31 @@ fn from_table(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result
         }
     }
     Ok(())
+}
+
+/// Prints the rows that were not seen yet. The outer result is the database's, the inner one the
+/// output's.
+fn show(
+    store: &Store,
+    printer: &mut Printer,
+    rows: &[StoredCheck],
+    names: &mut Names,
+    seen: &mut HashMap<Uuid, Timestamp>,
+) -> Result<Result<(), Exit>, StoreError> {
+    for row in rows {
+        let outcome = Outcome::parse(&row.outcome).unwrap_or(Outcome::Missed);
+        if seen.contains_key(&row.check_entry_id) {
+            continue;
+        }
+        if printer.wants(row.website_id, outcome) {
+            let (name, url) = names.of(store, row.website_id)?;
+            if let Err(exit) = printer.print(&stored(row, url), name) {
+                return Ok(Err(exit));
+            }
+        }
+        seen.insert(row.check_entry_id, row.timestamp);
+    }
+    Ok(Ok(()))
 }
 
 /// All rows due since `from`, page by page.
@@ -120,11 +192,6 @@ fn window(store: &Store, from: Timestamp) -> Result<Vec<StoredCheck>, StoreError
         rows.extend(more);
     }
     Ok(rows)
-}
-
-fn names(store: &Store) -> Result<Names, StoreError> {
-    let rows = store.sites()?;
-    Ok(rows.into_iter().map(|row| (row.website_id, (row.spec.name, row.spec.url))).collect())
 }
 
 /// A row as the check it was.
@@ -161,7 +228,12 @@ fn stored<'a>(row: &'a StoredCheck, url: &'a str) -> Check<'a> {
     }
 }
 
-fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result<(), Exit> {
+fn from_topic(
+    settings: &Settings,
+    store: Store,
+    printer: &mut Printer,
+    stop: &Stop,
+) -> Result<(), Exit> {
     let (kafka, topic) = (options::kafka(settings, "webmon-tail"), settings.kafka.topic.as_str());
     let servers = settings.kafka.servers.join(",");
     let away = |error| Exit::of_kafka(&format!("webmon tail: Kafka {servers}"), &error);
@@ -174,6 +246,8 @@ fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result
     let mut positions: Vec<(i32, i64)> = ends.into_iter().collect();
     let mut fetcher = Fetcher::new(kafka, topic);
     let mut backoff = Backoff::new(POLL, RETRY_CAP);
+    // Without the database the URL stands for the name.
+    let (mut store, mut names) = (Some(store).filter(|_| !printer.is_json), Names::default());
     let mut unreadable: HashSet<&'static str> = HashSet::new();
     while printer.left > 0 && !stop.is_requested() {
         let fetched = match fetcher.fetch(&positions, POLL, FETCH_BYTES) {
@@ -188,7 +262,18 @@ fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result
         for partition in fetched {
             for record in &partition.records {
                 match wire::decode(record.value.as_deref().unwrap_or_default()) {
-                    Ok(check) => printer.print(&check, &check.url)?,
+                    Ok(check) if printer.wants(check.website_id, check.outcome) => {
+                        let name = store.as_ref().map(|store| names.of(store, check.website_id));
+                        match name {
+                            Some(Ok((name, _))) => printer.print(&check, name)?,
+                            other => {
+                                // It is asked no more: each time would hold up all results.
+                                store = store.filter(|_| other.is_none());
+                                printer.print(&check, &check.url)?;
+                            }
+                        }
+                    }
+                    Ok(_) => {}
                     Err(error) if unreadable.insert(error.reason()) => {
                         log::warn!(partition = partition.partition, offset = record.offset,
                             cause = error.to_string().as_str(); "message is none of webmon's");
@@ -208,6 +293,22 @@ fn from_topic(settings: &Settings, printer: &mut Printer, stop: &Stop) -> Result
 mod tests {
     use super::*;
     use crate::check::Phases;
+
+    #[test]
+    fn only_what_is_asked_for_is_wanted() {
+        let all = Printer {
+            is_json: false,
+            is_coloured: false,
+            left: 1,
+            sites: Vec::new(),
+            outcomes: Vec::new(),
+        };
+        assert!(all.wants(1, Outcome::Up) && all.wants(2, Outcome::Missed));
+        let some = Printer { sites: vec![2, 3], outcomes: vec![Outcome::Down], ..all };
+        assert!(some.wants(3, Outcome::Down));
+        assert!(!some.wants(1, Outcome::Down) && !some.wants(2, Outcome::Up));
+        assert!(!Printer { left: 0, ..some }.wants(3, Outcome::Down));
+    }
 
     #[test]
     fn a_row_becomes_the_check_it_was() {

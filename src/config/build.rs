@@ -12,7 +12,7 @@ use super::keys::{Kind, find, keys};
 use super::resolve::Resolved;
 use super::secrets;
 use super::settings::{
-    Api, Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat, Monitoring,
+    Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat, Monitoring,
     Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
 };
 use super::values::{Value, split_server};
@@ -206,7 +206,7 @@ pub(crate) fn settings(resolved: &Resolved, sources: &Sources, faults: &mut Faul
             sinks: r.list("consumer.sinks").iter().map(|sink| self::sink(sink)).collect(),
             listen: r.address("consumer.listen"),
         },
-        api: Api { listen: r.address("api.listen") },
+        api: super::access::api(r, sources, faults),
         storage: Storage {
             retention_days: r.number("storage.retention_days"),
             hourly_days: r.number("storage.hourly_days"),

@@ -9,6 +9,9 @@ pub(crate) const PREFIX: &str = "WEBMON_";
 /// Longest region, in bytes; checks carry it in every row.
 pub const REGION_MAX: usize = 64;
 
+/// Longest name of a token, in bytes.
+const TOKEN_NAME_MAX: usize = 64;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
@@ -30,6 +33,9 @@ pub(crate) enum Kind {
     Choices(&'static [&'static str]),
     /// One or more servers, `host` or `host:port`.
     Servers,
+    /// Entries that pass the check, each once; none is a list too. What one is, for a cure, and
+    /// whether they hold what must not be shown.
+    Entries { check: fn(&str) -> Result<(), &'static str>, wanted: &'static str, is_secret: bool },
     /// Networks, each as `10.0.0.0/8` or as one address; none is a list too.
     Networks,
     /// An IP address with a port.
@@ -73,7 +79,7 @@ impl Key {
     /// Whether nobody may see its value.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret)
+        matches!(self.kind, Kind::Secret | Kind::Entries { is_secret: true, .. })
     }
 
     pub(crate) fn is_list(&self) -> bool {
@@ -83,10 +89,11 @@ impl Key {
 
 /// Keys that say the same thing in different ways: the highest source that sets one of them
 /// decides, and may set only one.
-pub(crate) const ALTERNATIVES: [&[&str]; 3] = [
+pub(crate) const ALTERNATIVES: [&[&str]; 4] = [
     &["database.password", "database.password_file", "database.password_command"],
     &["kafka.sasl.password", "kafka.sasl.password_file", "kafka.sasl.password_command"],
     &["kafka.server", "kafka.servers"],
+    &["api.tokens", "api.tokens_file"],
 ];
 
 /// The list of sites in the file: not in the table, because it has no variable and no default.
@@ -97,6 +104,7 @@ pub(crate) const SSL_MODES: [&str; 5] =
 pub(crate) const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 pub(crate) const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
 pub(crate) const SINKS: [&str; 2] = ["postgres", "console"];
+pub(crate) const ROLES: [&str; 3] = ["read", "write", "admin"];
 pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 pub(crate) const FORMATS: [&str; 2] = ["text", "json"];
 
@@ -154,6 +162,18 @@ const TOPIC: Kind =
     Kind::Text { max: 249, check: topic, wanted: "letters, digits, '.', '_' and '-' only" };
 const REGION: Kind = Kind::Text { max: REGION_MAX, check: region, wanted: "one short word" };
 const AGENT: Kind = Kind::Text { max: 256, check: header, wanted: "one line of ASCII" };
+const TOKENS: Kind = Kind::Entries {
+    check: token,
+    wanted: "lines of `webmon token NAME`, NAME:ROLE:SHA256 each",
+    is_secret: true,
+};
+const HOSTS: Kind =
+    Kind::Entries { check: name, wanted: "host names without a port", is_secret: false };
+const ORIGINS: Kind = Kind::Entries {
+    check: origin,
+    wanted: "origins such as https://status.example, without a path",
+    is_secret: false,
+};
 const PORT: Kind = whole(1, 65_535, "");
 
 #[rustfmt::skip] // a table: one key a line or two, whatever its width
@@ -231,7 +251,15 @@ static KEYS: &[Key] = &[
     key("consumer.sinks", Kind::Choices(&SINKS), "postgres", "where checks go: postgres, console (one line each on stdout), or both"),
     key("consumer.listen", Kind::Address, "127.0.0.1:9465", "address of /metrics, /livez and /readyz of the consumer"),
 
-    key("api.listen", Kind::Address, "127.0.0.1:8080", "address of the HTTP API and the dashboard, which are not served yet"),
+    key("api.listen", Kind::Address, "127.0.0.1:8080", "address of the REST API; without tokens only this machine's own, such as 127.0.0.1"),
+    key("api.tokens", TOKENS, "", "who may use it, such as [ci:write:SHA256]; `webmon token NAME` makes one; roles are read, write and admin"),
+    key("api.tokens_file", Kind::SecretFile, "", "instead of tokens: file with one of these a line, such as /run/secrets/tokens"),
+    key("api.hosts", HOSTS, "", "names that clients call it by, such as [webmon.example]; localhost and its own addresses always are"),
+    key("api.cors_origins", ORIGINS, "", "sites whose pages may use it in a browser, such as [https://status.example]"),
+    key("api.rate_limit", whole(0, 1_000_000, "requests"), "100", "requests a second of one token, or of one address without; twice that at once; 0: no limit"),
+    key("api.threads", whole(1, 256, "threads"), "8", "requests answered at once, 1 to 256; others wait"),
+    key("api.connections", whole(2, 10_000, "connections"), "256", "connections at once, half of them from one address, 2 to 10000"),
+    key("api.deadline", whole(1, 300, "seconds"), "10", "seconds from a request's first byte to the last one of its answer, 1 to 300"),
 
     key("storage.retention_days", whole(1, 36_500, "days"), "400", "days that single checks are kept, 1 to 36500"),
     key("storage.hourly_days", whole(0, 36_500, "days"), "", "days that checks counted by hour are kept, retention_days or more, 0 for ever; unset: 1100, or retention_days if more"),
@@ -270,6 +298,55 @@ fn topic(value: &str) -> Result<(), &'static str> {
         "." | ".." => Err("is no name of a topic"),
         _ if value.chars().all(good) => Ok(()),
         _ => Err("has other characters than letters, digits, '.', '_' and '-'"),
+    }
+}
+
+/// `NAME:ROLE:SHA256`.
+pub(crate) fn token(value: &str) -> Result<(), &'static str> {
+    let mut parts = value.split(':');
+    let (Some(name), Some(role), Some(hash), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("is not NAME:ROLE:SHA256");
+    };
+    token_name(name)?;
+    match hash {
+        _ if !ROLES.contains(&role) => Err("has another role than read, write and admin"),
+        _ if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Err("has no SHA-256 of 64 hexadecimal digits")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What may be a token's name: it stands in logs and between colons.
+pub fn token_name(name: &str) -> Result<(), &'static str> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match name {
+        _ if name.is_empty() || name.len() > TOKEN_NAME_MAX => {
+            Err("has a name that is not 1 to 64 bytes long")
+        }
+        _ if name.chars().all(good) => Ok(()),
+        _ => Err("has a name with other characters than letters, digits, '.', '_' and '-'"),
+    }
+}
+
+/// A host without a port.
+fn name(value: &str) -> Result<(), &'static str> {
+    host(value)?;
+    match value {
+        _ if value.contains([':', '/', '*']) => Err("has a port or more, not a name alone"),
+        _ if value.ends_with('.') => Err("ends with a dot"),
+        _ => Ok(()),
+    }
+}
+
+/// What a browser sends as `Origin`.
+fn origin(value: &str) -> Result<(), &'static str> {
+    match url::Url::parse(value) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => Err("is not http or https"),
+        Ok(url) if url.origin().ascii_serialization() == value => Ok(()),
+        _ => Err("is not what a browser sends"),
     }
 }
 
@@ -314,7 +391,7 @@ mod tests {
     #[test]
     fn names_in_a_section() {
         assert_eq!(names_in("kafka.ssl"), ["cafile", "certfile", "keyfile"]);
-        assert_eq!(names_in("api"), ["listen"]);
+        assert_eq!(names_in("api")[..2], ["listen", "tokens"]);
         assert!(names_in("").contains(&"websites") && names_in("kafka").contains(&"sasl"));
     }
 }

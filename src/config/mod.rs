@@ -9,6 +9,7 @@
 //! - The process's environment and directory come in through [`Sources`]; only
 //!   [`Sources::from_process`] reads them.
 
+mod access;
 mod build;
 mod document;
 mod faults;
@@ -18,6 +19,7 @@ mod resolve;
 mod secrets;
 mod settings;
 mod show;
+mod site_file;
 mod site_settings;
 mod values;
 mod variables;
@@ -28,13 +30,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub(crate) use faults::nearest;
 pub use faults::{Fault, Faults, Origin};
-pub use keys::{Key, REGION_MAX, keys};
+pub use keys::{Key, REGION_MAX, keys, token_name};
 pub use settings::{
-    Api, Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat, Monitoring,
-    Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
+    Api, ApiToken, Compression, Consumer, Database, DatabaseSsl, Kafka, KafkaSsl, Log, LogFormat,
+    Monitoring, Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
 };
 pub use show::show;
+pub use site_file::{FileSite, read_sites};
 
 use document::Document;
 use resolve::Candidates;

@@ -43,7 +43,7 @@ pub(crate) fn find(
 }
 
 /// The file's content without the line end that editors put there.
-fn from_file(file: &Path) -> Result<SecretString, Trouble> {
+pub(crate) fn from_file(file: &Path) -> Result<SecretString, Trouble> {
     let unreadable = |error: std::io::Error| {
         Trouble::new(
             format!("can't be read: {error}"),

@@ -267,6 +267,37 @@ pub enum Sink {
 pub struct Api {
     /// Its address.
     pub listen: SocketAddr,
+    /// Who may use it; empty: everybody who reaches it.
+    pub tokens: Vec<ApiToken>,
+    /// Names that clients call it by, in lower case.
+    pub hosts: Vec<String>,
+    /// Origins whose pages may use it.
+    pub cors_origins: Vec<String>,
+    /// Requests a second of one caller; 0: no limit.
+    pub rate_limit: u32,
+    /// Requests answered at once.
+    pub threads: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// From a request's first byte to the last one of its answer.
+    pub deadline: Duration,
+}
+
+/// A token of the API as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    /// Its name.
+    pub name: String,
+    /// `read`, `write` or `admin`.
+    pub role: String,
+    /// The SHA-256 of the token.
+    pub sha256: [u8; 32],
+}
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiToken({}, {})", self.name, self.role)
+    }
 }
 
 /// How long data stays.

@@ -41,7 +41,7 @@ pub(crate) fn from_text(key: &Key, text: &str) -> Result<Option<Value>, Trouble>
             Err(_) => Err(key.trouble("is no whole number")),
         },
         Kind::Flag => flag(text).ok_or_else(|| key.trouble("is neither true nor false")),
-        Kind::Choices(_) | Kind::Servers | Kind::Networks => {
+        Kind::Choices(_) | Kind::Servers | Kind::Networks | Kind::Entries { .. } => {
             list(key, text.split(',').map(str::trim))
         }
         _ => written(key, text),
@@ -101,7 +101,7 @@ impl Kind {
             Self::Whole { .. } => "a whole number",
             Self::Size { .. } => "a size",
             Self::Flag => "true or false",
-            Self::Choices(_) | Self::Servers | Self::Networks => "a list",
+            Self::Choices(_) | Self::Servers | Self::Networks | Self::Entries { .. } => "a list",
             Self::Text { .. }
             | Self::Choice(_)
             | Self::Address
@@ -135,6 +135,7 @@ impl Kind {
             Self::Choices(words) => format!("a list of these: [{}]", words.join(", ")),
             Self::Servers => "a list of servers such as [a:9092, b:9092]".to_owned(),
             Self::Networks => "a list of networks such as [10.0.0.0/8, fd00::/8]".to_owned(),
+            Self::Entries { wanted, .. } => format!("a list of {wanted}"),
             Self::Address => "an IP address and a port, such as 127.0.0.1:8080".to_owned(),
             Self::Text { wanted, .. } => wanted.to_owned(),
             Self::Directory => "the path of a directory".to_owned(),
@@ -154,6 +155,7 @@ impl Value {
             (Self::Flag(flag), _) => flag.to_string(),
             (Self::Address(address), _) => quoted(&address.to_string()),
             (Self::Text(text), _) => quoted(&super::faults::hide_credentials(text)),
+            (Self::List(_), Kind::Entries { is_secret: true, .. }) => format!("[\"{MASK}\"]"),
             (Self::List(entries), _) => {
                 let entries: Vec<String> = entries.iter().map(|entry| quoted(entry)).collect();
                 format!("[{}]", entries.join(", "))
@@ -212,9 +214,12 @@ fn written(key: &Key, text: &str) -> Result<Value, Trouble> {
             _ if text.trim().is_empty() => Err(key.trouble("is empty")),
             _ => Ok(Value::Text(text.to_owned())),
         },
-        Kind::Whole { .. } | Kind::Flag | Kind::Choices(_) | Kind::Servers | Kind::Networks => {
-            Err(key.trouble("is text"))
-        }
+        Kind::Whole { .. }
+        | Kind::Flag
+        | Kind::Choices(_)
+        | Kind::Servers
+        | Kind::Networks
+        | Kind::Entries { .. } => Err(key.trouble("is text")),
     }
 }
 
@@ -235,15 +240,25 @@ fn list<'a>(key: &Key, entries: impl Iterator<Item = &'a str>) -> Result<Value, 
         let entry = match key.kind {
             Kind::Choices(words) => word(key, words, entry),
             Kind::Networks => network(key, entry),
+            Kind::Entries { check, .. } => match check(entry) {
+                Ok(()) => Ok(entry.to_owned()),
+                Err(problem) if key.is_secret() => {
+                    Err(key.trouble(format!("has an entry that {problem}")))
+                }
+                Err(problem) => Err(key.trouble(format!("has '{entry}', which {problem}"))),
+            },
             _ => server(key, entry),
         }?;
         if list.contains(&entry) {
+            let entry = if key.is_secret() { MASK } else { &entry };
             return Err(key.trouble(format!("names '{entry}' twice")));
         }
         list.push(entry);
     }
     match list.len() {
-        0 if !matches!(key.kind, Kind::Networks) => Err(key.trouble("is an empty list")),
+        0 if !matches!(key.kind, Kind::Networks | Kind::Entries { .. }) => {
+            Err(key.trouble("is an empty list"))
+        }
         0..=LIST_MAX => Ok(Value::List(list)),
         more => Err(key.trouble(format!("has {more} entries, more than {LIST_MAX}"))),
     }

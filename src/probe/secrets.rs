@@ -20,7 +20,8 @@ use crate::check::{CAPTURE_MAX, Check, DETAIL_MAX, Failure, FailureKind, truncat
 use crate::site::fill_secrets;
 
 use super::failure::words;
-use super::timings;
+use super::route::Own;
+use super::{Prober, Target, timings};
 
 /// Largest secret, in bytes: a chain of certificates in PEM.
 const SECRET_MAX: u64 = 32 << 10;
@@ -130,6 +131,19 @@ fn from_file(dir: &Path, name: &str) -> Result<Option<String>, String> {
         return Err("its file is empty".to_owned());
     }
     Ok(Some(secret))
+}
+
+impl Prober {
+    /// Whether the secrets that `target` refers to are there, without a check.
+    ///
+    /// # Errors
+    /// Which one is not, and why: as a check's failure says it.
+    pub fn find_secrets(&self, target: &Target) -> Result<(), Failure<'static>> {
+        let found = Own::new(target, &self.secrets).map(|_| ());
+        // Nothing is said that could have them.
+        timings::with(|context| context.hidden = Hidden::none());
+        found
+    }
 }
 
 /// Words that a check must not say.

@@ -49,6 +49,13 @@ impl StoreError {
         self.kind == ErrorKind::Outage
     }
 
+    /// Whether the server asked for a password, and none is configured.
+    #[must_use]
+    pub fn wants_password(&self) -> bool {
+        // The client library's words: it tells this case by text only.
+        self.kind == ErrorKind::Configuration && self.message.ends_with("password missing")
+    }
+
     /// The message.
     #[must_use]
     pub fn message(&self) -> &str {

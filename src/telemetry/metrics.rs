@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::MetricType;
 pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -16,6 +17,10 @@ macro_rules! labels {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type),+ }
+
+        impl Labels for $name {
+            const NAMES: &'static [&'static str] = &[$(stringify!($field)),+];
+        }
     )+};
 }
 
@@ -45,10 +50,103 @@ labels! {
         /// Its number.
         partition: i32
     }
+    /// Requests of the API.
+    ByRequest {
+        /// The method, or `none` where no request could be read.
+        method: &'static str,
+        /// `2xx`, `3xx`, `4xx` or `5xx`.
+        status: &'static str
+    }
     /// Panics by the thread's kind.
     ByDaemonThread {
         /// A fixed name without number.
         thread: &'static str
+    }
+}
+
+/// Whose metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The producer's: sites, checks, spool, publishing.
+    Producer,
+    /// The consumer's: fetching, rows, rollups.
+    Consumer,
+    /// The API's: requests and connections.
+    Api,
+}
+
+/// One metric, as somebody who reads `/metrics` meets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name, with unit and `_total`; a histogram's without `_bucket`, `_sum` and `_count`.
+    pub name: String,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// The daemon that has it; `None`: both.
+    pub role: Option<Role>,
+}
+
+/// A set of labels.
+pub(super) trait Labels {
+    /// Their names.
+    const NAMES: &'static [&'static str];
+}
+
+/// A metric that tells its labels.
+trait Labelled: prometheus_client::registry::Metric {
+    fn labels(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
+
+impl Labelled for Counter {}
+impl Labelled for Gauge {}
+impl Labelled for Gauge<f64, AtomicU64> {}
+impl Labelled for Histogram {}
+
+impl<S, M> Labelled for Family<S, M>
+where
+    Self: prometheus_client::registry::Metric,
+    S: Labels + Clone + std::hash::Hash + Eq,
+{
+    fn labels(&self) -> &'static [&'static str] {
+        S::NAMES
+    }
+}
+
+/// What is registered, and what could be.
+struct Listing {
+    registry: Registry,
+    described: Vec<Described>,
+    /// Of what comes next.
+    role: Option<Role>,
+    shown: Option<Role>,
+}
+
+impl Listing {
+    fn new(shown: Option<Role>) -> Self {
+        let registry = Registry::with_prefix("webmon");
+        Self { registry, described: Vec::new(), role: None, shown }
+    }
+
+    fn register(&mut self, name: &str, help: &str, metric: impl Labelled) {
+        if self.describe(name.to_owned(), &metric) {
+            self.registry.register(name, help, metric);
+        }
+    }
+
+    fn register_with_unit(&mut self, name: &str, help: &str, unit: Unit, metric: impl Labelled) {
+        if self.describe(format!("{name}_{}", unit.as_str()), &metric) {
+            self.registry.register_with_unit(name, help, unit, metric);
+        }
+    }
+
+    /// Whether it is shown.
+    fn describe(&mut self, name: String, metric: &impl Labelled) -> bool {
+        let total = if matches!(metric.metric_type(), MetricType::Counter) { "_total" } else { "" };
+        let (name, labels) = (format!("webmon_{name}{total}"), metric.labels());
+        self.described.push(Described { name, labels, role: self.role });
+        self.shown.is_none() || self.role.is_none() || self.shown == self.role
     }
 }
 
@@ -119,6 +217,14 @@ pub struct Metrics {
     pub rollup_oldest: Gauge,
     /// Seconds the last round of counting took.
     pub rollup_duration: Gauge<f64, AtomicU64>,
+    /// Requests that the API answered, however.
+    pub api_requests: Family<ByRequest, Counter>,
+    /// Seconds from a whole request to its answer.
+    pub api_duration: Seconds,
+    /// Connections to the API.
+    pub api_connections: Gauge,
+    /// Requests and connections that the API's server refused by itself.
+    pub api_refused: Family<ByReason, Counter>,
     /// Calls that hung and were left behind, since the start.
     pub calls_left_behind: Counter,
     /// Panics caught.
@@ -172,10 +278,9 @@ impl Reachable {
 }
 
 impl Metrics {
-    /// Registers every metric under its name.
-    fn register(&self) -> Registry {
-        let mut registry = Registry::with_prefix("webmon");
-        let r = &mut registry;
+    /// Names every metric, for the daemons that have it.
+    fn register(&self, r: &mut Listing) {
+        r.role = Some(Role::Producer);
         r.register("sites", "Sites this producer checks", self.sites.clone());
         r.register("checks", "Checks ended", self.checks.clone());
         r.register(
@@ -185,7 +290,7 @@ impl Metrics {
         );
         r.register("checks_running", "Checks under way", self.checks_running.clone());
         r.register("checks_queued", "Checks waiting for a worker", self.checks_queued.clone());
-        let seconds = |r: &mut Registry, name: &str, help: &str, metric: &Seconds| {
+        let seconds = |r: &mut Listing, name: &str, help: &str, metric: &Seconds| {
             r.register_with_unit(name, help, Unit::Seconds, metric.0.clone());
         };
         seconds(r, "check_lateness", "From due time to start", &self.lateness);
@@ -216,7 +321,7 @@ impl Metrics {
             "Results the broker never takes",
             self.publish_refused.clone(),
         );
-        r.register("group_rebalances", "Kafka group rebalances", self.rebalances.clone());
+        r.role = Some(Role::Consumer);
         r.register("fetched", "Messages fetched", self.fetched.clone());
         r.register("lag_messages", "Messages not yet fetched", self.lag.clone());
         r.register("offsets_lost", "Offsets the broker no longer had", self.offsets_lost.clone());
@@ -236,21 +341,51 @@ impl Metrics {
         r.register_with_unit("rollup_oldest_waiting", "Age of the oldest", Unit::Seconds, oldest);
         let duration = self.rollup_duration.clone();
         r.register_with_unit("rollup_last_run", "Duration", Unit::Seconds, duration);
+        r.role = Some(Role::Api);
+        r.register("api_requests", "Requests answered", self.api_requests.clone());
+        seconds(r, "api_request_duration", "From a request to its answer", &self.api_duration);
+        r.register("api_connections", "Connections to the API", self.api_connections.clone());
+        r.register("api_refused", "Requests the server refused", self.api_refused.clone());
+        r.role = None;
+        r.register("group_rebalances", "Kafka group rebalances", self.rebalances.clone());
         r.register("calls_left_behind", "Calls that hung", self.calls_left_behind.clone());
         r.register("panics", "Panics caught", self.panics.clone());
-        registry
     }
 
-    /// All metrics, and those of the process, in Prometheus' text format (OpenMetrics).
+    /// What a process of this role has to tell, and that of the process itself, in Prometheus' text
+    /// format (OpenMetrics); without a role everything.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, shown: Option<Role>) -> String {
+        let mut listing = Listing::new(shown);
+        self.register(&mut listing);
         let mut text = String::new();
         // Writing to a String can't fail.
-        let _ = encode_registry(&mut text, &self.register());
+        let _ = encode_registry(&mut text, &listing.registry);
         super::process::encode(&mut text);
         let _ = encode_eof(&mut text);
         text
     }
+}
+
+/// Every metric's name in `/metrics`, its labels and the daemon that has it, for its documentation.
+#[must_use]
+pub fn described() -> Vec<Described> {
+    let mut listing = Listing::new(None);
+    Metrics::default().register(&mut listing);
+    listing.described
+}
+
+static SHOWN: OnceLock<Role> = OnceLock::new();
+
+/// From now on `/metrics` has only what a process of this role has to tell. Of a process that runs
+/// several nothing is said, and all is shown; what was said first holds.
+pub fn show_only(role: Role) {
+    let _ = SHOWN.set(role);
+}
+
+/// The role of [`show_only`].
+pub(super) fn shown() -> Option<Role> {
+    SHOWN.get().copied()
 }
 
 /// This process's metrics.
@@ -269,9 +404,25 @@ mod tests {
         let metrics = Metrics::default();
         metrics.checks.get_or_create(&ByOutcome { outcome: "up" }).inc();
         metrics.lateness.observe(0.0025);
-        let text = metrics.render();
+        let text = metrics.render(None);
         assert!(text.contains("webmon_checks_total{outcome=\"up\"} 1"), "{text}");
         assert!(text.contains("webmon_check_lateness_seconds_bucket{le=\"0.003\"} 1"), "{text}");
         assert!(text.contains("webmon_spool_bytes 0"), "{text}");
+        assert!(text.contains("webmon_rows_inserted_total 0"), "{text}");
+    }
+
+    #[test]
+    fn a_role_shows_its_own_metrics_under_the_names_described() {
+        let metrics = Metrics::default();
+        for role in [Role::Producer, Role::Consumer] {
+            let text = metrics.render(Some(role));
+            let has = |name: &str| text.lines().any(|l| l.starts_with(&format!("{name} ")));
+            for metric in described().iter().filter(|metric| metric.labels.is_empty()) {
+                // Of a histogram the sum stands for the rest.
+                let is_there = has(&metric.name) || has(&format!("{}_sum", metric.name));
+                let wanted = metric.role.is_none_or(|of| of == role);
+                assert_eq!(is_there, wanted, "{metric:?} in {text}");
+            }
+        }
     }
 }

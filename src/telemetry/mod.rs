@@ -12,6 +12,6 @@ mod request;
 
 pub use health::{Health, health};
 pub use metrics::{
-    ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, Counter, Gauge, Metrics,
-    metrics,
+    ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, ByRequest, Counter,
+    Described, Gauge, Metrics, Role, described, metrics, show_only,
 };

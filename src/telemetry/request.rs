@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::{health, metrics};
+use super::health;
+use super::metrics::{metrics, shown};
 
 /// The largest request head in bytes; a scraper's has a few hundred.
 pub(super) const HEAD_MAX: usize = 8 << 10;
@@ -79,7 +80,7 @@ fn answer(request: &httparse::Request<'_, '_>) -> Answer {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         "/metrics" => {
-            Answer { status: "200 OK", content_type: OPEN_METRICS, body: metrics().render() }
+            Answer { status: "200 OK", content_type: OPEN_METRICS, body: metrics().render(shown()) }
         }
         "/livez" => Answer::text("200 OK", "ok\n"),
         "/readyz" => {

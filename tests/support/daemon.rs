@@ -47,6 +47,7 @@ impl Lab {
         // Port 0: the kernel chooses, so that tests run side by side.
         set("WEBMON_PRODUCER_LISTEN", "127.0.0.1:0");
         set("WEBMON_CONSUMER_LISTEN", "127.0.0.1:0");
+        set("WEBMON_API_LISTEN", "127.0.0.1:0");
         set("WEBMON_LOG_FORMAT", "json");
         Self { dir, database, topic, env, wrappers: BTreeMap::new() }
     }

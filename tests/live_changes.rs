@@ -51,7 +51,9 @@ impl Fleet {
             .collect();
         let fleet = Self { lab, web, producers, consumer };
         let names: Vec<String> = (0..SITES).map(|n| format!("site-{n}")).collect();
-        names.iter().for_each(|name| drop(fleet.add(name)));
+        names.iter().for_each(|name| {
+            fleet.add(name);
+        });
         fleet.wait_until_shared(SITES);
         fleet
     }

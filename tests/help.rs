@@ -134,6 +134,10 @@ fn own(help: &str) -> String {
         if is_option && line.len() - line.trim_start().len() <= 6 {
             is_common = COMMON.iter().any(|option| line.contains(option));
         } else if !line.is_empty() && !line.starts_with(' ') {
+            // The empty line before it went with the option.
+            if is_common && !kept.ends_with("\n\n") {
+                kept.push('\n');
+            }
             is_common = false;
         }
         if !is_common {
@@ -158,7 +162,7 @@ const COMMON: [&str; 8] = [
 #[test]
 fn common_options_stand_once() {
     let help = "X\n\nOptions:\n      --a <B>\n          A\n\n      --config <FILE>\n          C\n\n  \
-                -h, --help\n          H\n\nExamples:\n  x --config <FILE>\n";
+                -h, --help  H\n\nExamples:\n  x --config <FILE>\n";
     assert_eq!(
         own(help),
         "X\n\nOptions:\n      --a <B>\n          A\n\nExamples:\n  x --config <FILE>\n"

@@ -54,7 +54,8 @@ fn the_page_has_every_metric_and_no_other() {
         let daemon = match metric.role {
             Some(Role::Producer) => "producer",
             Some(Role::Consumer) => "consumer",
-            None => "both",
+            Some(Role::Api) => "api",
+            None => "all",
         };
         assert_eq!((row.daemon.as_str(), row.labels.as_slice()), (daemon, &labels(metric)[..]));
         let has_unit = |unit: &str| metric.name.trim_end_matches("_total").ends_with(unit);
@@ -93,19 +94,19 @@ fn each_daemon_shows_what_is_its_own() {
     let mut lab = Lab::new("metrics");
     lab.config("websites: []\n");
     let page = page();
-    for (program, args) in [("producer", &[][..]), ("consumer", &[]), ("webmon", &["run"])] {
+    for (program, args) in [("producer", &[][..]), ("consumer", &[]), ("webmon", &["run", "--no-api"])] {
         let daemon = lab.start(program, args);
         let (status, text) = daemon.get("/metrics");
         assert_eq!(status, 200);
         let found = scraped(&text);
         for name in &found {
             let row = page.get(name).unwrap_or_else(|| panic!("no row of {name}"));
-            let is_own = program == "webmon" || row.daemon == program || row.daemon == "both";
+            let is_own = program == "webmon" || row.daemon == program || row.daemon == "all";
             assert!(is_own, "{program} shows {name}");
         }
         // What has no labels is there from the start.
         for (name, row) in page.iter().filter(|(_, row)| row.labels.is_empty()) {
-            let is_own = program == "webmon" || row.daemon == program || row.daemon == "both";
+            let is_own = program == "webmon" || row.daemon == program || row.daemon == "all";
             assert_eq!(found.contains(name), is_own, "{program}: {name} in {text}");
         }
         daemon.stop();

@@ -6,7 +6,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  RUN_FOR=60 make run ends by itself; RUN_WITH=native|compose chooses how to run"
 
-run: ## everything, with live results; Ctrl-C stops (containers where Docker answers, else natively)
+run: ## everything, with API and live results; Ctrl-C stops (containers where Docker answers, else natively)
 	@scripts/run foreground
 
 up: ## everything in the background
@@ -15,12 +15,12 @@ up: ## everything in the background
 down: ## stop everything; data is kept
 	@scripts/run down
 
-logs: ## follow the logs of producer and consumer
+logs: ## follow the logs of producer, consumer and API
 	@scripts/run logs
 
 purge: down ## stop everything and delete all data
 	@scripts/services purge
-	@if docker info >/dev/null 2>&1; then docker compose down --volumes; fi
+	@if docker info >/dev/null 2>&1; then docker compose --profile '*' down --volumes; fi
 	rm -rf data
 
 build: ## the three programs, optimised, in target/release
@@ -32,13 +32,13 @@ image: ## tests, then the container image
 test: ## format, lints, docs, licences and all tests, against real services
 	./test.sh
 
-fuzz: ## random answers, messages and configurations for FUZZ_FOR seconds each (60)
+fuzz: ## random answers, requests, messages and configurations for FUZZ_FOR seconds each (60)
 	WEBMON_TEST_FUZZ_SECONDS=$${FUZZ_FOR:-60} cargo test --locked --test fuzz -- --nocapture
 
 faults: ## kills, outages, bad networks and the like at length; writes docs/faults.md (some 40 min)
 	@scripts/faults
 
-bench: ## what a check and a row cost, beside wrk and psql (installs nginx and wrk; 10 to 20 min)
+bench: ## what checks, rows and API requests cost (installs nginx and wrk; 15 to 30 min)
 	@scripts/bench
 
 services: ## only PostgreSQL and Kafka, on 127.0.0.1

@@ -128,8 +128,11 @@ fn size(line: &[u8]) -> Result<usize, Problem> {
 mod tests {
     use super::*;
 
-    /// The body and what is left of the input, fed in pieces of that length.
-    fn decode(text: &[u8], piece: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, u16> {
+    /// The body and what is left of the input.
+    type Decoded = (Vec<u8>, Vec<u8>);
+
+    /// Of the text, fed in pieces of that length.
+    fn decode(text: &[u8], piece: usize) -> Result<Option<Decoded>, u16> {
         let mut chunked = Chunked::new(20);
         let mut input = Vec::new();
         let mut pieces = text.chunks(piece);

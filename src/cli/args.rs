@@ -7,8 +7,12 @@ use secrecy::SecretString;
 
 use super::api_args::{ApiArgs, TokenArgs};
 use super::check_args::{CHECK_HELP, CheckArgs};
+use super::ops_args::{
+    DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TopicArgs,
+};
 use super::rejected_args::RejectedArgs;
 use super::shell_args::{COMPLETIONS_HELP, CompletionsArgs, MAN_HELP, ManArgs};
+use super::sites_args::{HistoryArgs, SitesArgs};
 use crate::check::Outcome;
 
 const SETTINGS_HELP: &str = "\
@@ -172,6 +176,20 @@ Examples:
 The password is that of the database's user. It must be typed out: neither the configuration nor
 the environment is asked for it.")]
     Drop(DropArgs),
+    /// List, show, add, change, import or export what is watched
+    #[command(after_help = "\
+Examples:
+  webmon sites list --keyword shop
+  webmon sites add Shop https://shop.example/ --interval 60
+  webmon sites import sites.yaml --dry-run")]
+    Sites(SitesArgs),
+    /// Show what was seen of a site: uptime, response times, failures
+    #[command(after_help = "\
+Examples:
+  webmon history Shop
+  webmon history 42 --from 24h --limit 100
+  webmon history https://shop.example/ --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --json")]
+    History(HistoryArgs),
     /// List, show, replay or delete messages that could not be stored
     #[command(after_help = "\
 Examples:
@@ -187,6 +205,17 @@ Examples:
   webmon tail --site Example --outcome down
   webmon tail --json --limit 10")]
     Tail(TailArgs),
+    /// Show the pipeline at a glance, what is unwell, and what to do
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Make the Kafka topic, or show it
+    Topic(TopicArgs),
+    /// Send a check of webmon's own through Kafka into PostgreSQL, and find it again
+    #[command(after_help = ROUND_TRIP_HELP)]
+    RoundTrip(RoundTripArgs),
+    /// Look for faults in configuration, services and this machine, each with its cure
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Check, show or begin the configuration
     #[command(after_help = "\
 Examples:

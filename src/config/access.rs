@@ -21,6 +21,7 @@ pub(crate) fn api(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Api {
         hosts: r.list("api.hosts").iter().map(|name| name.to_ascii_lowercase()).collect(),
         cors_origins: r.list("api.cors_origins").to_vec(),
         rate_limit: r.number("api.rate_limit"),
+        allow_private_addresses: r.flag("api.allow_private_addresses"),
         threads: r.number("api.threads"),
         connections: r.number("api.connections"),
         deadline: Duration::from_secs(r.number("api.deadline")),
@@ -30,7 +31,10 @@ pub(crate) fn api(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Api {
 fn tokens(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Vec<ApiToken> {
     let (key, result) = match r.path(sources, FILE) {
         Some(file) => {
-            (FILE, secrets::from_file(&file).and_then(|text| lines(text.expose_secret())))
+            let cure = "name a file that this user may read, with lines of `webmon token NAME`";
+            let text = secrets::from_file(&file);
+            let text = text.map_err(|trouble| trouble.of(r.owned(FILE)).cured_by(cure));
+            (FILE, text.and_then(|text| lines(text.expose_secret())))
         }
         None => (TOKENS, entries(r.list(TOKENS).iter().map(String::as_str))),
     };

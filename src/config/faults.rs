@@ -90,6 +90,11 @@ impl Trouble {
         Self { value: Some(shorten(&hide_credentials(value.as_ref()))), ..self }
     }
 
+    /// With another cure.
+    pub(crate) fn cured_by(self, cure: impl Into<String>) -> Self {
+        Self { cure: cure.into(), ..self }
+    }
+
     pub(crate) fn hidden(self) -> Self {
         Self { value: None, ..self }
     }

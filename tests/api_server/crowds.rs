@@ -1,0 +1,120 @@
+//! Many connections, and no file descriptors.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use webmon::api::{AccessOptions, Limits};
+
+use super::lab::{Answer, Client, get, home, start};
+
+fn limits() -> Limits {
+    Limits { connections: 40, deadline: Duration::from_secs(5), ..Limits::default() }
+}
+
+#[test]
+fn silent_ones_make_room_for_a_good_client() {
+    let server = start(limits(), AccessOptions::default());
+    let mut silent: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    for _ in 0..10 {
+        assert_eq!(server.get("/good").status(), 200);
+    }
+    // The first to be idle went first.
+    assert!(silent[0].ended().is_empty());
+    let last = silent.last_mut().unwrap();
+    last.send(get("/last").as_bytes());
+    assert_eq!(last.answer().json()["path"], "/last");
+}
+
+#[test]
+fn an_idle_one_goes_before_one_that_works() {
+    let server = start(limits(), AccessOptions::default());
+    let mut working = server.connect();
+    working.send(get("/hang").as_bytes());
+    let mut kept = server.connect();
+    kept.send(get("/").as_bytes());
+    assert_eq!(kept.answer().status(), 200);
+    let crowd: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    assert_eq!(server.get("/good").status(), 200);
+    assert!(kept.ended().is_empty());
+    server.echo.release.request();
+    assert_eq!(working.answer().status(), 200);
+    drop(crowd);
+}
+
+#[test]
+fn one_address_takes_half_and_the_rest_is_told() {
+    let server = start(limits(), AccessOptions::default());
+    let begin = |last: u8| {
+        let mut client = server.connect_from(last);
+        client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx");
+        client
+    };
+    let mut held: Vec<Client> = (0..20).map(|_| begin(1)).collect();
+    let refused = server.get("/");
+    refused.is_problem(503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let mut other = server.connect_from(2);
+    other.send(get("/").as_bytes());
+    assert_eq!(other.answer().json()["address"], home(2).to_string());
+    drop(other);
+    let others: Vec<Client> = (0..20).map(|_| begin(3)).collect();
+    // Now all are taken, whoever asks.
+    let mut fourth = server.connect_from(4);
+    fourth.send(get("/").as_bytes());
+    fourth.answer().is_problem(503);
+    // At their deadline they are gone, and their places are free.
+    for client in &mut held {
+        Answer::of(&client.ended()).is_problem(408);
+    }
+    assert_eq!(server.get("/").status(), 200);
+    drop(others);
+}
+
+/// The child of the next test: few file descriptors, and a server. It ends with its input.
+#[test]
+fn child_with_few_files() {
+    if std::env::var_os("WEBMON_TEST_FEW_FILES").is_none() {
+        return;
+    }
+    let few = Rlimit { current: Some(40), maximum: Some(40) };
+    setrlimit(Resource::Nofile, few).unwrap();
+    let server = start(Limits { threads: 2, ..Limits::default() }, AccessOptions::default());
+    println!("\nserving {}", server.addr);
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn without_file_descriptors_it_recovers() {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["crowds::child_with_few_files", "--exact", "--nocapture"])
+        .env("WEBMON_TEST_FEW_FILES", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("serving ")).unwrap();
+    let addr = line.rsplit(' ').next().unwrap();
+    // More of them at work than there are descriptors: those that wait are not idle.
+    let mut held: Vec<Client> = (0..60)
+        .map(|_| {
+            let mut client = Client::to(addr);
+            client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nx");
+            client
+        })
+        .collect();
+    let mut asked = Client::to(addr);
+    asked.send(get("/waited").as_bytes());
+    // They come to their end one by one; each makes room for one that waits.
+    for client in &mut held {
+        client.send(b"yzw");
+        let answer = client.answer();
+        assert_eq!(answer.json()["body"], "xyzw");
+        client.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    assert_eq!(asked.answer().json()["path"], "/waited");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}

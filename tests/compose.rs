@@ -172,7 +172,7 @@ fn metric_names() -> BTreeSet<String> {
     let _ = all.lag.get_or_create(&ByPartition { partition: 0 });
     let _ = all.panics.get_or_create(&ByDaemonThread { thread });
     let mut names = BTreeSet::new();
-    for line in all.render().lines() {
+    for line in all.render(None).lines() {
         let Some(rest) = line.strip_prefix("# TYPE ") else { continue };
         let (name, kind) = rest.split_once(' ').expect("name and type");
         let suffixes: &[&str] = match kind {

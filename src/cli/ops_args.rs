@@ -100,6 +100,12 @@ Examples:
 Exit codes: 0 all is well, 1 something is unwell (the list says what to do), 4 Kafka or PostgreSQL is
 away: the rest is shown all the same.";
 
+/// Examples of `topic`.
+pub(super) const TOPIC_HELP: &str = "\
+Examples:
+  webmon topic create --partitions 32 --replication-factor 3
+  webmon topic show";
+
 /// Examples of `round-trip`.
 pub(super) const ROUND_TRIP_HELP: &str = "\
 Examples:

@@ -209,6 +209,10 @@ Examples:
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
     /// Make the Kafka topic, or show it
+    #[command(after_help = "\
+Examples:
+  webmon topic create
+  webmon topic show")]
     Topic(TopicArgs),
     /// Send a check of webmon's own through Kafka into PostgreSQL, and find it again
     #[command(after_help = ROUND_TRIP_HELP)]

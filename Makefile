@@ -32,7 +32,7 @@ image: ## tests, then the container image
 test: ## format, lints, docs, licences and all tests, against real services
 	./test.sh
 
-fuzz: ## random answers, messages and configurations for FUZZ_FOR seconds each (60)
+fuzz: ## random answers, requests, messages and configurations for FUZZ_FOR seconds each (60)
 	WEBMON_TEST_FUZZ_SECONDS=$${FUZZ_FOR:-60} cargo test --locked --test fuzz -- --nocapture
 
 faults: ## kills, outages, bad networks and the like at length; writes docs/faults.md (some 40 min)

@@ -1,4 +1,5 @@
-//! Fuzzing of everything that reads what others wrote: answers of servers, messages, configuration.
+//! Fuzzing of everything that reads what others wrote: answers of servers, requests of clients,
+//! messages, configuration.
 //!
 //! A short run with fixed inputs is part of `./test.sh`. `make fuzz` runs each target for longer,
 //! with inputs that are new each time. A failing input is kept in a file, and the message says how
@@ -17,6 +18,8 @@ mod configuration;
 mod messages;
 #[path = "fuzz/mutator.rs"]
 mod mutator;
+#[path = "fuzz/requests.rs"]
+mod requests;
 #[path = "fuzz/responses.rs"]
 mod responses;
 #[path = "fuzz/runner.rs"]

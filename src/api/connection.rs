@@ -26,6 +26,8 @@ const EXCESS_MAX: usize = 4 << 20;
 /// A head that is not whole after this long is not coming in one go, as those of honest clients
 /// do: where there is no room for others, it goes.
 const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes sent in one turn: others want theirs.
+const TURN: usize = 1 << 20;
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
 
@@ -80,7 +82,8 @@ pub(super) struct Connection {
     phase: Phase,
     reader: Reader,
     exchange: Option<Exchange>,
-    output: Vec<u8>,
+    /// What goes out: the first, then the second.
+    output: [Vec<u8>; 2],
     /// When this phase, or the whole request, must be over; monotonic.
     deadline: Duration,
     /// Since when it is idle, or when the request's first byte came.
@@ -104,7 +107,7 @@ impl Connection {
             phase: Phase::Waiting,
             reader: Reader::new(limits.body_max),
             exchange: None,
-            output: Vec::new(),
+            output: Default::default(),
             deadline: time + limits.first_byte,
             since: time,
             whole_at: time,
@@ -160,7 +163,7 @@ impl Connection {
     }
 
     /// A thread has answered.
-    pub(super) fn complete(&mut self, response: &Response, context: &mut Context<'_>) -> bool {
+    pub(super) fn complete(&mut self, response: Response, context: &mut Context<'_>) -> bool {
         if matches!(self.phase, Phase::Handling { .. }) {
             let is_kept = !context.is_stopping
                 && self.exchange.as_ref().is_some_and(|exchange| exchange.head.is_kept);
@@ -180,13 +183,13 @@ impl Connection {
         if problem.status == 503 {
             response = response.with("Retry-After", "1");
         }
-        self.refuse(&response, "deadline", context.time);
+        self.refuse(response, "deadline", context.time);
         self.deadline = context.time + LINGER;
         self.advance(context)
     }
 
     /// Says so and ends.
-    pub(super) fn refuse(&mut self, response: &Response, reason: &'static str, time: Duration) {
+    pub(super) fn refuse(&mut self, response: Response, reason: &'static str, time: Duration) {
         if !reason.is_empty() {
             metrics().api_refused.get_or_create(&ByReason { reason }).inc();
         }
@@ -195,6 +198,7 @@ impl Connection {
 
     /// Until it would have to wait, or to its end.
     fn run(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let mut turn = TURN;
         loop {
             match self.phase {
                 Phase::Waiting | Phase::Receiving => {
@@ -203,12 +207,22 @@ impl Connection {
                     }
                 }
                 Phase::Handling { .. } => return Err(ErrorKind::WouldBlock.into()),
-                Phase::Sending { sent, then } if sent == self.output.len() => {
-                    self.output = Vec::new();
-                    self.go_on(then, context)?;
-                }
-                Phase::Sending { ref mut sent, .. } => {
-                    *sent += self.stream.write(&self.output[*sent..])?;
+                Phase::Sending { ref mut sent, then } => {
+                    let [first, second] = &self.output;
+                    let rest = match sent.checked_sub(first.len()) {
+                        Some(sent) => &second[sent..],
+                        None => &first[*sent..],
+                    };
+                    if rest.is_empty() {
+                        self.output = Default::default();
+                        self.go_on(then, context)?;
+                    } else if turn == 0 {
+                        return Err(ErrorKind::WouldBlock.into());
+                    } else {
+                        let count = self.stream.write(&rest[..rest.len().min(turn)])?;
+                        *sent += count;
+                        turn -= count;
+                    }
                 }
                 Phase::Draining { ref mut left } => {
                     let count = self.stream.read(&mut [0; PIECE])?;
@@ -265,7 +279,7 @@ impl Connection {
                     413 | 414 | 431 => "too_large",
                     _ => "malformed",
                 };
-                self.refuse(&problem.response(), reason, context.time);
+                self.refuse(problem.response(), reason, context.time);
             }
         }
         Ok(true)
@@ -284,12 +298,12 @@ impl Connection {
         self.exchange = Some(Exchange { head, caller, sharing });
         self.whole_at = context.time;
         if let Some(refused) = refused {
-            self.refuse(&refused.response, refused.reason, context.time);
+            self.refuse(refused.response, refused.reason, context.time);
         } else if is_for_server {
             let allow = Method::ALL.map(Method::as_str).join(", ");
-            self.refuse(&Response::empty(204).with("Allow", allow), "", context.time);
+            self.refuse(Response::empty(204).with("Allow", allow), "", context.time);
         } else if expects {
-            self.output = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+            self.output = [b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), Vec::new()];
             self.phase = Phase::Sending { sent: 0, then: Then::Body };
         }
     }
@@ -314,11 +328,11 @@ impl Connection {
             self.phase = Phase::Handling { _wanted: wanted };
         } else {
             let problem = Problem::new(503, "too many requests wait already");
-            self.refuse(&problem.response().with("Retry-After", "1"), "queue", context.time);
+            self.refuse(problem.response().with("Retry-After", "1"), "queue", context.time);
         }
     }
 
-    fn answer(&mut self, response: &Response, then: Then, time: Duration) {
+    fn answer(&mut self, response: Response, then: Then, time: Duration) {
         let exchange = self.exchange.take();
         let head = exchange.as_ref().map(|exchange| &exchange.head);
         let manner = Manner {
@@ -327,11 +341,12 @@ impl Connection {
             is_old: head.is_some_and(|head| head.is_old),
             sharing: exchange.as_ref().map_or(&[], |exchange| &exchange.sharing),
         };
+        let code = response.status;
         self.output = encode(response, manner);
         self.phase = Phase::Sending { sent: 0, then };
         let took = time.saturating_sub(self.whole_at);
         let method = head.map_or("none", |head| head.method.as_str());
-        let status = match response.status {
+        let status = match code {
             0..300 => "2xx",
             300..400 => "3xx",
             400..500 => "4xx",
@@ -344,7 +359,7 @@ impl Connection {
         // Not the query: URLs in it may hold what others must not see.
         let path = head.map_or("", |head| head.path.as_str());
         let caller = exchange.as_ref().map_or("", |exchange| exchange.caller.name.as_str());
-        log::debug!(method, path, status = response.status, ms = took.as_secs_f64() * 1000.0,
+        log::debug!(method, path, status = code, ms = took.as_secs_f64() * 1000.0,
             caller, address:% = self.ends.peer; "request");
     }
 }

@@ -29,8 +29,12 @@ pub(super) struct Manner<'m> {
     pub(super) sharing: &'m [(&'static str, String)],
 }
 
-/// Head and body.
-pub(super) fn encode(response: &Response, manner: Manner<'_>) -> Vec<u8> {
+/// A body of up to so many bytes goes out in one piece with its head; copying more would hold up
+/// the other connections.
+const COPY_MAX: usize = 64 << 10;
+
+/// The bytes to send: those of the first, then those of the second.
+pub(super) fn encode(response: Response, manner: Manner<'_>) -> [Vec<u8>; 2] {
     let mut head = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
     let mut add = |name: &str, value: &str| {
         head.push_str(name);
@@ -57,11 +61,15 @@ pub(super) fn encode(response: &Response, manner: Manner<'_>) -> Vec<u8> {
     let own = response.headers.iter().chain(manner.sharing);
     own.for_each(|(name, value)| add(name, value));
     head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    if !manner.is_head && !is_bare {
-        bytes.extend_from_slice(&response.body);
+    let mut head = head.into_bytes();
+    if manner.is_head || is_bare {
+        return [head, Vec::new()];
     }
-    bytes
+    if response.body.len() > COPY_MAX {
+        return [head, response.body];
+    }
+    head.extend_from_slice(&response.body);
+    [head, Vec::new()]
 }
 
 #[cfg(test)]
@@ -72,7 +80,7 @@ mod tests {
         Manner { is_head: false, is_kept: true, is_old: false, sharing: &[] };
 
     fn text(response: &Response, manner: Manner<'_>) -> String {
-        String::from_utf8(encode(response, manner)).unwrap()
+        String::from_utf8(encode(response.clone(), manner).concat()).unwrap()
     }
 
     #[test]
@@ -90,6 +98,10 @@ mod tests {
         assert!(head.contains("\r\nContent-Length: 5\r\nConnection: close\r\n"), "{head}");
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert!(text(&hello, Manner { is_old: true, ..MANNER }).contains("keep-alive\r\n"));
+        let large = Response::new(200, "text/plain", "x".repeat(COPY_MAX + 1));
+        let whole = text(&large, MANNER);
+        let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nContent-Length: 65537") && body.len() == 65_537, "{head}");
         assert!(!text(&Response::empty(204), MANNER).contains("Content-Length"));
     }
 

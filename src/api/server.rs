@@ -21,7 +21,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::Service;
 use super::access::{Access, AccessOptions, Ends};
 use super::connection::{Connection, Context};
-use super::pool::{Bell, Pool};
+use super::pool::{Bell, Done, Pool};
 use super::response::Problem;
 use crate::runtime::{Stop, Threads, mono};
 use crate::telemetry::metrics;
@@ -226,8 +226,10 @@ impl Server {
 
     fn take_answers(&mut self, time: Duration) {
         while let Some(done) = self.pool.take() {
-            self.each(vec![done.connection], time, |connection, context| {
-                connection.complete(&done.response, context)
+            let Done { connection, response } = done;
+            let mut response = Some(response);
+            self.each(vec![connection], time, |connection, context| {
+                response.take().is_some_and(|response| connection.complete(response, context))
             });
         }
     }
@@ -272,7 +274,7 @@ impl Server {
         if !has_room {
             let problem = Problem::new(503, "too many connections");
             let response = problem.response().with("Retry-After", "1");
-            newcomer.refuse(&response, "connections", time);
+            newcomer.refuse(response, "connections", time);
         }
         self.connections.insert(id, newcomer);
         // What came already is read now, or the next newcomer would take it for idle.

@@ -7,6 +7,9 @@ use secrecy::SecretString;
 
 use super::api_args::{ApiArgs, TokenArgs};
 use super::check_args::{CHECK_HELP, CheckArgs};
+use super::ops_args::{
+    DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TopicArgs,
+};
 use super::rejected_args::RejectedArgs;
 use super::shell_args::{COMPLETIONS_HELP, CompletionsArgs, MAN_HELP, ManArgs};
 use crate::check::Outcome;
@@ -187,6 +190,17 @@ Examples:
   webmon tail --site Example --outcome down
   webmon tail --json --limit 10")]
     Tail(TailArgs),
+    /// Show the pipeline at a glance, what is unwell, and what to do
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Make the Kafka topic, or show it
+    Topic(TopicArgs),
+    /// Send a check of webmon's own through Kafka into PostgreSQL, and find it again
+    #[command(after_help = ROUND_TRIP_HELP)]
+    RoundTrip(RoundTripArgs),
+    /// Look for faults in configuration, services and this machine, each with its cure
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Check, show or begin the configuration
     #[command(after_help = "\
 Examples:

@@ -6,6 +6,7 @@
 mod api;
 mod api_args;
 mod args;
+mod ask;
 mod check;
 mod check_args;
 mod check_rounds;
@@ -13,21 +14,27 @@ mod check_save;
 mod check_show;
 mod check_targets;
 mod config;
+mod cures;
 mod daemon;
+mod doctor;
 mod exit;
 mod healthcheck;
 mod migrate;
+mod ops_args;
 mod options;
 mod output;
 mod password;
 mod presence;
 mod rejected;
 mod rejected_args;
+mod round_trip;
 mod run;
 mod shell;
 mod shell_args;
+mod status;
 mod table;
 mod tail;
+mod topic;
 mod waterfall;
 
 use std::process::ExitCode;
@@ -66,6 +73,10 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Drop(drop) => migrate::drop_everything(common, drop),
         Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
+        Command::Status(status) => status::status(common, status),
+        Command::Topic(topic) => topic::topic(common, topic),
+        Command::RoundTrip(trip) => round_trip::round_trip(common, trip),
+        Command::Doctor(doctor) => doctor::doctor(common, doctor),
         Command::Config(config) => config::config(common, config),
         Command::Healthcheck(health) => healthcheck::healthcheck(common, health),
         Command::Completions(args) => shell::completions(args),

@@ -83,6 +83,15 @@ pub(super) fn store(settings: &Settings, application_name: &str) -> Result<Store
 
 /// The store as configured.
 pub(super) fn store_unasked(settings: &Settings, application_name: &str) -> Result<Store, Exit> {
+    store_within(settings, application_name, store::Limits::default())
+}
+
+/// With limits of one's own.
+pub(super) fn store_within(
+    settings: &Settings,
+    application_name: &str,
+    limits: store::Limits,
+) -> Result<Store, Exit> {
     let database = &settings.database;
     let options = StoreOptions {
         host: database.host.clone(),
@@ -107,7 +116,8 @@ pub(super) fn store_unasked(settings: &Settings, application_name: &str) -> Resu
         // Whoever names sites of their own wants no others.
         sample_sites: settings.websites.is_empty(),
     };
-    Store::new(options).map_err(|error| Exit::Usage(format!("{application_name}: {error}")))
+    Store::with_limits(options, limits)
+        .map_err(|error| Exit::Usage(format!("{application_name}: {error}")))
 }
 
 pub(super) fn kafka(settings: &Settings, client_id: &str) -> KafkaOptions {
@@ -179,9 +189,14 @@ pub(super) fn probe(settings: &Settings) -> ProbeOptions {
     }
 }
 
+/// The group of a region's producers.
+pub(super) fn producers_group(region: &str) -> String {
+    format!("webmon-producers.{region}")
+}
+
 /// A producer that shares the sites with others of its region through Kafka.
 pub(super) fn producer(settings: &Settings) -> ProducerOptions {
-    let name = format!("webmon-producers.{}", settings.monitoring.region);
+    let name = producers_group(&settings.monitoring.region);
     let sharing =
         Sharing { kafka: kafka(settings, "webmon-producer"), group: group(settings, name, None) };
     ProducerOptions { sharing: Some(sharing), ..lone_producer(settings) }

@@ -42,6 +42,6 @@ pub use member::{
 };
 pub use options::{Compression, KafkaOptions, SaslMechanism, SaslOptions, TlsFiles};
 pub use partitioner::partition_for;
-pub use publisher::{PublishError, Published, Publisher, Record};
+pub use publisher::{BATCH_BYTES, PublishError, Published, Publisher, Record};
 pub use records::RECORD_MAX;
 pub use topics::{Ensured, TopicSpec};

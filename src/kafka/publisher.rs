@@ -30,7 +30,7 @@ const ACK_LIMIT: Duration = Duration::from_secs(3);
 
 /// Largest batch made for one partition, uncompressed: below the broker's default limit for a
 /// batch, 1,048,588 bytes.
-const BATCH_BYTES: usize = 900 << 10;
+pub const BATCH_BYTES: usize = 900 << 10;
 
 /// Largest sum of batches in one call: far below the broker's limit for a request, 100 MiB,
 /// over which it would drop the connection without a word.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
 use webmon::api::{AccessOptions, Limits, Request, Response, Service, serve};
-use webmon::runtime::{Stop, Threads};
+use webmon::runtime::{Stop, Threads, mono};
 
 /// Longest wait for anything: only a real fault takes it.
 pub(crate) const CAP: Duration = Duration::from_secs(30);
 /// The body of `/big`: more than socket buffers hold.
-pub(crate) const BIG: usize = 48 << 20;
+pub(crate) const BIG: usize = 24 << 20;
 
 /// What answers.
 #[derive(Default)]
@@ -175,24 +175,31 @@ impl Client {
         while self.fill() {}
         std::mem::take(&mut self.rest)
     }
+}
 
-    /// Sends `byte` now and then until the server ends the connection; what it said.
-    pub(crate) fn drip(&mut self, byte: &[u8]) -> Vec<u8> {
-        self.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let begin = webmon::runtime::mono();
-        let mut piece = [0; 4096];
-        loop {
-            assert!(webmon::runtime::mono() - begin < CAP, "never ended");
-            match self.stream.read(&mut piece) {
-                Ok(0) => return std::mem::take(&mut self.rest),
-                Ok(count) => self.rest.extend_from_slice(&piece[..count]),
+/// Sends each client's bytes now and then until the server ends its connection; what it said, and
+/// how long it took.
+pub(crate) fn drip(clients: &mut [(Client, &[u8])]) -> Vec<(Vec<u8>, Duration)> {
+    let begin = mono();
+    let mut said: Vec<_> = clients.iter().map(|_| (Vec::new(), None)).collect();
+    for (client, _) in clients.iter() {
+        client.stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    }
+    let mut piece = [0; 4096];
+    while said.iter().any(|(_, ended)| ended.is_none()) {
+        assert!(mono() - begin < CAP, "never ended");
+        for ((client, bytes), (said, ended)) in clients.iter_mut().zip(&mut said) {
+            match client.stream.read(&mut piece) {
+                _ if ended.is_some() => {}
+                Ok(count) if count > 0 => said.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    let _ = self.stream.write_all(byte);
+                    client.send(bytes);
                 }
-                Err(_) => return std::mem::take(&mut self.rest),
+                _ => *ended = Some(mono() - begin),
             }
         }
     }
+    said.into_iter().map(|(said, ended)| (said, ended.unwrap())).collect()
 }
 
 /// An answer.

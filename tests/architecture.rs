@@ -95,7 +95,7 @@ const IMPURE: [&str; 17] = [
 ];
 
 /// Libraries, and the only rooms that may name them.
-const LIBRARIES: [(&str, &[&str]); 20] = [
+const LIBRARIES: [(&str, &[&str]); 22] = [
     ("postgres", &["store"]),
     ("postgres_types", &["store"]),
     ("tokio_postgres", &["store"]),
@@ -115,6 +115,8 @@ const LIBRARIES: [(&str, &[&str]); 20] = [
     ("serde", &["wire", "config", "api"]),
     ("serde_json", &["wire", "config", "api", "telemetry", "store", "cli"]),
     ("serde_yaml", &["config", "cli"]),
+    ("csv", &["cli"]),
+    ("unicode_width", &["cli"]),
     ("prometheus_client", &["telemetry"]),
     ("signal_hook", &["runtime"]),
 ];

@@ -12,9 +12,11 @@ use super::daemon::Daemon;
 use super::exit::Exit;
 use super::presence::Views;
 use super::{options, output};
-use crate::api::{self, Problem, Request, Response, Service};
+use crate::api::{self, Api, ApiOptions, Service};
 use crate::config::{Settings, token_name};
+use crate::probe::Prober;
 use crate::runtime::{Stop, Threads};
+use crate::site::SiteDefaults;
 use crate::store::Store;
 use crate::telemetry::{self, Role};
 
@@ -57,7 +59,7 @@ impl Server {
         stop: &Stop,
     ) -> Result<Self, Exit> {
         check_access(name, settings)?;
-        let service = service(settings, store);
+        let service = service(name, settings, store)?;
         let mut threads = Threads::new(stop.clone());
         let (limits, access) = (options::limits(settings), options::access(settings));
         let address = api::serve(settings.api.listen, limits, access, &service, &mut threads, stop)
@@ -77,26 +79,21 @@ impl Server {
     }
 }
 
-fn service(_: &Settings, store: &Store) -> Arc<dyn Service> {
-    Arc::new(State { store: store.clone() })
-}
-
-/// How this process is.
-struct State {
-    store: Store,
-}
-
-impl Service for State {
-    fn respond(&self, request: &Request) -> Response {
-        match request.path.as_str() {
-            "/livez" => Response::new(200, "text/plain", "ok\n"),
-            "/readyz" => match self.store.ping() {
-                Ok(()) => Response::new(200, "text/plain", "ok\n"),
-                Err(error) => Problem::new(503, error.to_string()).response(),
-            },
-            _ => Problem::new(404, "nothing is at this path").response(),
-        }
-    }
+fn service(name: &str, settings: &Settings, store: &Store) -> Result<Arc<dyn Service>, Exit> {
+    let mut probe = options::probe(settings);
+    // Whoever asks for a check must not have us ask ourselves.
+    probe.own_listeners.push(settings.api.listen);
+    let checks_max = (settings.api.threads / 2).max(1);
+    probe.resolver_threads = checks_max * 2;
+    let prober = Prober::new(probe).map_err(|error| Exit::Failed(format!("{name}: {error}")))?;
+    let monitoring = &settings.monitoring;
+    Ok(Arc::new(Api::new(ApiOptions {
+        store: store.clone(),
+        defaults: SiteDefaults { interval: monitoring.interval, timeout: monitoring.timeout },
+        prober: Arc::new(prober),
+        checks_max,
+        allow_private_addresses: settings.api.allow_private_addresses,
+    })))
 }
 
 /// Strangers get in with a token or not at all.

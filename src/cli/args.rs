@@ -12,6 +12,7 @@ use super::ops_args::{
 };
 use super::rejected_args::RejectedArgs;
 use super::shell_args::{COMPLETIONS_HELP, CompletionsArgs, MAN_HELP, ManArgs};
+use super::sites_args::{HistoryArgs, SitesArgs};
 use crate::check::Outcome;
 
 const SETTINGS_HELP: &str = "\
@@ -175,6 +176,20 @@ Examples:
 The password is that of the database's user. It must be typed out: neither the configuration nor
 the environment is asked for it.")]
     Drop(DropArgs),
+    /// List, show, add, change, import or export what is watched
+    #[command(after_help = "\
+Examples:
+  webmon sites list --keyword shop
+  webmon sites add Shop https://shop.example/ --interval 60
+  webmon sites import sites.yaml --dry-run")]
+    Sites(SitesArgs),
+    /// Show what was seen of a site: uptime, response times, failures
+    #[command(after_help = "\
+Examples:
+  webmon history Shop
+  webmon history 42 --from 24h --limit 100
+  webmon history https://shop.example/ --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --json")]
+    History(HistoryArgs),
     /// List, show, replay or delete messages that could not be stored
     #[command(after_help = "\
 Examples:

@@ -19,6 +19,7 @@ mod daemon;
 mod doctor;
 mod exit;
 mod healthcheck;
+mod history;
 mod migrate;
 mod ops_args;
 mod options;
@@ -31,6 +32,8 @@ mod round_trip;
 mod run;
 mod shell;
 mod shell_args;
+mod sites;
+mod sites_args;
 mod status;
 mod table;
 mod tail;
@@ -71,6 +74,8 @@ fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {
         Command::Token(token) => api::token(token),
         Command::Migrate(migrate) => migrate::migrate(common, migrate),
         Command::Drop(drop) => migrate::drop_everything(common, drop),
+        Command::Sites(sites) => sites::sites(common, sites),
+        Command::History(history) => history::history(common, history),
         Command::Rejected(rejected) => rejected::rejected(common, rejected),
         Command::Tail(tail) => tail::tail(common, tail),
         Command::Status(status) => status::status(common, status),

@@ -7,10 +7,15 @@ use super::table::Colour;
 use crate::check::Check;
 use crate::wire;
 
-/// Prints one line. A reader that has gone, such as `head`, is no fault.
+/// Prints one line.
 pub(super) fn line(text: &str) -> Result<(), Exit> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    written(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// What became of writing to standard output. A reader that has gone, such as `head`, is no fault.
+pub(super) fn written(result: std::io::Result<()>) -> Result<(), Exit> {
+    match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(Exit::Failed(format!("cannot write to standard output: {error}"))),

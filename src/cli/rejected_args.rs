@@ -159,7 +159,8 @@ fn key(text: &str) -> Result<RejectedKey, String> {
     RejectedKey::parse(text).ok_or_else(|| "write it as TOPIC/PARTITION/OFFSET".to_owned())
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+/// Reads a time, or an age.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     time_before(text, now().wall)
 }
 

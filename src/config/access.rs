@@ -22,6 +22,7 @@ pub(crate) fn api(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Api {
         hosts: r.list("api.hosts").iter().map(|name| name.to_ascii_lowercase()).collect(),
         cors_origins: r.list("api.cors_origins").to_vec(),
         rate_limit: r.number("api.rate_limit"),
+        allow_private_addresses: r.flag("api.allow_private_addresses"),
         threads: r.number("api.threads"),
         connections: r.number("api.connections"),
         deadline: Duration::from_secs(r.number("api.deadline")),

@@ -19,6 +19,7 @@ mod resolve;
 mod secrets;
 mod settings;
 mod show;
+mod site_file;
 mod site_settings;
 mod values;
 mod variables;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub(crate) use faults::nearest;
 pub use faults::{Fault, Faults, Origin};
 pub use keys::{Key, REGION_MAX, keys, token_name};
 pub use settings::{
@@ -36,6 +38,7 @@ pub use settings::{
     Monitoring, Producer, Sasl, SaslMechanism, Settings, Sink, SpoolSettings, SslMode, Storage,
 };
 pub use show::show;
+pub use site_file::{FileSite, read_sites};
 
 use document::Document;
 use resolve::Candidates;

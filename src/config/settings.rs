@@ -277,6 +277,8 @@ pub struct Api {
     pub cors_origins: Vec<String>,
     /// Requests a second of one caller; 0: no limit.
     pub rate_limit: u32,
+    /// Whether sites that come in over it may be at private addresses.
+    pub allow_private_addresses: bool,
     /// Requests answered at once.
     pub threads: usize,
     /// Connections at once.

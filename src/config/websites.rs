@@ -1,6 +1,7 @@
 //! The list `websites`: each entry becomes a [`SiteSpec`], and its faults ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::document::{Document, dotted};
 use super::faults::{Faults, Origin, Trouble, nearest, public};
@@ -15,6 +16,8 @@ use crate::site::{
 
 /// What `regex` was called in the first version.
 const OLD_REGEX: &str = "pattern";
+/// Whether a site is checked; only files of sites have it, the configuration has not.
+const STATUS: &str = "status";
 
 /// The keys of a site, in the order they are shown.
 fn site_keys() -> impl Iterator<Item = &'static str> {
@@ -35,18 +38,58 @@ pub(crate) fn read(
     defaults: SiteDefaults,
     faults: &mut Faults,
 ) -> Vec<Website> {
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    let mut specs = Vec::with_capacity(nodes.len());
-    let place = |index| [Step::Key(WEBSITES.to_owned()), Step::Index(index)];
+    let top = [Step::Key(WEBSITES.to_owned())];
+    let entries = read_entries(nodes, &top, document, defaults, faults, false);
+    if !faults.0.is_empty() {
+        return Vec::new();
+    }
+    // Only now: looking for lines that nobody asks for must not use up those of the faults.
+    let origin = |index| document.origin(&[top[0].clone(), Step::Index(index)]);
+    let entries = entries.into_iter().enumerate();
+    entries.map(|(index, entry)| Website { spec: entry.spec, origin: origin(index) }).collect()
+}
+
+/// An entry of a list of sites.
+pub(crate) struct ReadEntry {
+    pub(crate) spec: SiteSpec,
+    /// What it has as `status`.
+    pub(crate) status: Option<String>,
+    /// Which of all faults are its own.
+    pub(crate) faults: Range<usize>,
+}
+
+/// Reads the entries of the list at `top`, the faulty ones too; what is wrong goes to `faults`.
+/// With `takes_status` they may have a `status`, which is text.
+pub(crate) fn read_entries(
+    nodes: Vec<Node>,
+    top: &[Step],
+    document: &Document<'_>,
+    defaults: SiteDefaults,
+    faults: &mut Faults,
+    takes_status: bool,
+) -> Vec<ReadEntry> {
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut read = Vec::with_capacity(nodes.len());
+    let place = |index| [top, &[Step::Index(index)]].concat();
     for (index, node) in nodes.into_iter().enumerate() {
-        let path = place(index).to_vec();
+        let (path, first_fault) = (place(index), faults.0.len());
         let Node::Section(entries) = node else {
             let problem = format!("is {}, not a site", node.what());
             let trouble = Trouble::new(problem, "write '- name: ...' and 'url: ...' below it");
             faults.add(&document.origin(&path), &dotted(&path), trouble);
+            let faults = first_fault..faults.0.len();
+            read.push(ReadEntry { spec: SiteSpec::default(), status: None, faults });
             continue;
         };
-        let mut entry = Entry { document, path, faults, faulty: Vec::new(), old_regex: false };
+        let mut entry = Entry {
+            document,
+            path,
+            faults,
+            faulty: Vec::new(),
+            old_regex: false,
+            takes_status,
+            status: None,
+        };
         let spec = entry.read(entries);
         entry.check(&spec, defaults);
         match names.get(&spec.name) {
@@ -61,14 +104,10 @@ pub(crate) fn read(
                 entry.fault("name", trouble.of(&spec.name));
             }
         }
-        specs.push(spec);
+        let status = entry.status.take();
+        read.push(ReadEntry { spec, status, faults: first_fault..faults.0.len() });
     }
-    if !faults.0.is_empty() {
-        return Vec::new();
-    }
-    // Only now: looking for lines that nobody asks for must not use up those of the faults.
-    let websites = specs.into_iter().enumerate();
-    websites.map(|(index, spec)| Website { spec, origin: document.origin(&place(index)) }).collect()
+    read
 }
 
 const REGEX_CURE: &str = "mend the pattern; a plain . ? ( or [ has a \\ before it";
@@ -82,6 +121,8 @@ pub(super) struct Entry<'a, 'b> {
     faulty: Vec<String>,
     /// The pattern was written as `pattern`.
     old_regex: bool,
+    takes_status: bool,
+    status: Option<String>,
 }
 
 impl Entry<'_, '_> {
@@ -106,6 +147,11 @@ impl Entry<'_, '_> {
                 let path = [self.path.as_slice(), &[Step::Key(name.clone())]].concat();
                 let origin = self.document.origin_of(&path, occurrence);
                 self.faults.add(&origin, &dotted(&path), self.document.twice(&path));
+            } else if self.takes_status && name == STATUS {
+                match self.text(&node) {
+                    Ok(status) => self.status = status,
+                    Err(trouble) => self.fault(&name, trouble),
+                }
             } else if let Err(trouble) = self.field(&mut spec, &name, &node) {
                 self.fault(&name, trouble);
             }
@@ -137,7 +183,12 @@ impl Entry<'_, '_> {
             }
             "regex" | OLD_REGEX => spec.regex = self.text(node)?,
             "method" => spec.method = self.text(node)?,
-            "headers" => spec.headers = self.headers(node)?,
+            "headers" => {
+                spec.headers = match node {
+                    Node::List(pairs) => self.header_pairs(pairs)?,
+                    other => self.headers(other)?,
+                };
+            }
             "body" => spec.body = self.text(node).map_err(Trouble::hidden)?,
             "expected_status" => spec.expected_status = self.statuses(node)?,
             other => return self.setting(spec, other, node),
@@ -225,6 +276,21 @@ impl Entry<'_, '_> {
             return Err(Trouble::new(problem, "give each header once, with a value in quotes"));
         }
         Ok(headers)
+    }
+
+    /// Headers as a list of pairs, where a name occurs more than once.
+    fn header_pairs(&self, pairs: &[Node]) -> Result<Vec<(String, String)>, Trouble> {
+        let wrong =
+            || Trouble::new("is no list of headers", "write {Name: value}, or [[Name, value], …]");
+        let text = |node: &Node| self.text(node).map_err(Trouble::hidden)?.ok_or_else(wrong);
+        let pair = |pair: &Node| match pair {
+            Node::List(pair) => match pair.as_slice() {
+                [name, value] => Ok((text(name)?, text(value)?)),
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        };
+        pairs.iter().map(pair).collect()
     }
 
     /// `200`, `"200-299,301"` or `[200, "300-399"]`.

@@ -65,8 +65,8 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Why `address` may not be dialled, such as "127.0.0.1 is a loopback address"; `None` when
-    /// it may.
-    pub(super) fn refusal(&self, address: &SocketAddr) -> Option<String> {
+    /// it may. `public_only`: as where special addresses are not allowed.
+    pub(super) fn refusal(&self, address: &SocketAddr, public_only: bool) -> Option<String> {
         let ip = address.ip();
         let canonical = canonical(ip);
         let is_in = |networks: &[IpNet], ip| networks.iter().any(|net| net.contains(&ip));
@@ -77,7 +77,7 @@ impl Guard {
         if is_in(&self.denied, canonical) || is_in(&self.denied, ip) {
             return Some(format!("{ip} is denied by the configuration"));
         }
-        if self.allow_private || is_in(&self.allowed, canonical) {
+        if (self.allow_private && !public_only) || is_in(&self.allowed, canonical) {
             return None;
         }
         if self.own_listeners.iter().any(|own| reaches(canonical, address.port(), own)) {
@@ -196,7 +196,7 @@ mod tests {
 
     fn verdict_of(guard: &Guard, address: &str, port: u16) -> Option<String> {
         let address: IpAddr = address.parse().unwrap();
-        let why = guard.refusal(&SocketAddr::new(address, port))?;
+        let why = guard.refusal(&SocketAddr::new(address, port), false)?;
         let (shown, why) = why.split_once(" is ").unwrap();
         assert!(shown == address.to_string() || shown.parse::<SocketAddr>().is_ok(), "{shown}");
         Some(why.to_owned())

@@ -23,6 +23,7 @@ mod guard;
 mod judge;
 mod kept;
 mod proxy;
+mod reach;
 mod request;
 mod resolver;
 mod retry;
@@ -57,10 +58,9 @@ use crate::site::FollowRedirects;
 use crate::telemetry::{ByDaemonThread, metrics};
 
 use connectivity::Connectivity;
-use guard::Guard;
 use kept::Borrowed;
+use reach::Reach;
 use request::Step;
-use resolver::Resolver;
 use route::Own;
 use secrets::Secrets;
 use timings::Bodies;
@@ -74,8 +74,6 @@ pub use target::Target;
 const FRAMING_MAX: u64 = 8;
 /// Bytes that may come beside the body in any case: the head and the last chunk's trailers.
 const BESIDE_BODY: u64 = 256 << 10;
-/// Most resolver threads: each hung one is a stack and a socket.
-const RESOLVER_THREADS_MAX: usize = 256;
 /// Largest body that may be read, in bytes: it is held in memory, twice if it is encoded.
 const MAX_BODY_MAX: usize = 256 << 20;
 
@@ -193,6 +191,7 @@ pub struct Prober {
     secrets: Secrets,
     options: ProbeOptions,
     connectivity: Option<Connectivity>,
+    reach: Reach,
     stop: Stop,
 }
 
@@ -225,21 +224,13 @@ impl Prober {
         let trust = Trust::new(&parts.extra_roots).map_err(ProbeError::Tls)?;
         tls::warm_up(trust.usual()).map_err(ProbeError::Tls)?;
         let lookup = parts.lookup.unwrap_or_else(resolver::system_lookup);
-        let threads = options.resolver_threads.clamp(1, RESOLVER_THREADS_MAX);
-        let resolver = Resolver::with_threads(threads, &lookup, options.dns_cache)
-            .map_err(ProbeError::Resolver)?;
+        let reach = Reach::new(&options, &lookup).map_err(ProbeError::Resolver)?;
         let connectivity =
             Connectivity::new(options.connectivity.clone(), &lookup, parts.stop.clone())
                 .map_err(ProbeError::Resolver)?;
-        let guard = Guard {
-            allow_private: options.allow_private_addresses,
-            allowed: options.allowed_addresses.clone(),
-            denied: options.denied_addresses.clone(),
-            own_listeners: options.own_listeners.clone(),
-        };
-        let agent = transport::agent(resolver, trust.usual().clone(), guard);
+        let agent = transport::agent(&reach, trust.usual().clone());
         let secrets = Secrets::new(options.secrets_dir.clone(), options.secret_variables.clone());
-        Ok(Self { agent, headers, trust, secrets, options, connectivity, stop: parts.stop })
+        Ok(Self { agent, headers, trust, secrets, options, connectivity, reach, stop: parts.stop })
     }
 
     /// The options it was made with.

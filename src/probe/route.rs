@@ -24,6 +24,8 @@ use super::trust::{Trust, Wanted};
 pub(super) struct Route {
     /// Which addresses are dialled, in which order.
     pub(super) ip_version: IpVersion,
+    /// Private and other special addresses are refused, whatever the configuration allows.
+    pub(super) public_only: bool,
     /// Absent: as usual.
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Absent: the URL's host.
@@ -122,6 +124,7 @@ impl<'t> Own<'t> {
         }
         let route = Route {
             ip_version: more.ip_version,
+            public_only: more.public_only,
             tls,
             server_name,
             proxy: self.proxy.clone(),
@@ -134,6 +137,7 @@ impl<'t> Own<'t> {
 impl Route {
     fn is_unusual(&self) -> bool {
         self.ip_version != IpVersion::Any
+            || self.public_only
             || self.tls.is_some()
             || self.server_name.is_some()
             || self.proxy.is_some()

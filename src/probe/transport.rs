@@ -28,6 +28,7 @@ use super::gate;
 use super::guard::Guard;
 use super::kept::Line;
 use super::proxy::{self, Via};
+use super::reach::Reach;
 use super::resolver::{ADDRESSES_MAX, LookupError, Resolver};
 use super::route::{self, Route};
 use super::socket::{Socket, is_own_trouble};
@@ -42,7 +43,7 @@ const BEFORE_BODY_MAX: u64 = 128 << 10;
 
 /// A ureq agent that does one request at a time and nothing else: no redirects, no proxy from
 /// the environment, no kept connections, no headers of its own.
-pub(super) fn agent(resolver: Resolver, tls: Arc<ClientConfig>, guard: Guard) -> Agent {
+pub(super) fn agent(reach: &Reach, tls: Arc<ClientConfig>) -> Agent {
     use ureq::config::{AutoHeaderValue, Config};
 
     let config = Config::builder()
@@ -58,6 +59,7 @@ pub(super) fn agent(resolver: Resolver, tls: Arc<ClientConfig>, guard: Guard) ->
         .accept_encoding(AutoHeaderValue::None)
         .user_agent(AutoHeaderValue::None)
         .build();
+    let Reach { guard, resolver } = reach.clone();
     Agent::with_parts(config, Connector { tls, guard }, Names(resolver))
 }
 
@@ -68,7 +70,7 @@ fn bare_host(uri: &Uri) -> &str {
 }
 
 #[derive(Debug)]
-struct Names(Resolver);
+struct Names(Arc<Resolver>);
 
 impl UreqResolver for Names {
     fn resolve(
@@ -160,7 +162,7 @@ fn lookup_failure(error: LookupError) -> Failure<'static> {
 #[derive(Debug)]
 struct Connector {
     tls: Arc<ClientConfig>,
-    guard: Guard,
+    guard: Arc<Guard>,
 }
 
 impl UreqConnector for Connector {
@@ -221,7 +223,8 @@ impl UreqConnector for Connector {
 impl Connector {
     /// Refuses an address that may not be dialled.
     fn judge(&self, address: &SocketAddr) -> Result<(), Failure<'static>> {
-        match self.guard.refusal(address) {
+        let public_only = current_route().is_some_and(|route| route.public_only);
+        match self.guard.refusal(address, public_only) {
             None => Ok(()),
             Some(why) => Err(Failure::new(FailureKind::Blocked, why)),
         }

@@ -128,6 +128,8 @@ pub struct More {
     pub tls: TlsSettings,
     /// Which addresses are dialled.
     pub ip_version: IpVersion,
+    /// Private and other special addresses are refused, also where the configuration allows them.
+    pub public_only: bool,
     /// The proxy to go through.
     pub proxy: Option<Proxy>,
     /// One connection is kept for many checks.
@@ -191,6 +193,7 @@ pub(super) fn build(
             Some("prefer_ipv6") => IpVersion::PreferV6,
             _ => IpVersion::Any,
         },
+        public_only: settings.text("addresses") == Some("public"),
         proxy: builder.proxy(),
         keeps_connection: settings.text("connection") == Some("kept"),
         // The table allows at most 5.

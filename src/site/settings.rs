@@ -58,7 +58,7 @@ const fn row(name: &'static str, kind: SettingKind, doc: &'static str) -> Settin
 use SettingKind::{Choice, Flag, Map, Seconds, Secret, Text, Whole};
 
 /// All settings, in the order they are shown.
-pub static SETTINGS: [Setting; 20] = [
+pub static SETTINGS: [Setting; 21] = [
     row("username", Text, "user for basic access"),
     row("password", Secret, "password for basic access; {secret:NAME} takes it from a file"),
     row("bearer_token", Secret, "token for bearer access; {secret:NAME} takes it from a file"),
@@ -78,6 +78,11 @@ pub static SETTINGS: [Setting; 20] = [
         "ip_version",
         Choice(&["any", "ipv4", "ipv6", "prefer_ipv4", "prefer_ipv6"]),
         "addresses that are dialled",
+    ),
+    row(
+        "addresses",
+        Choice(&["any", "public"]),
+        "public: no private or otherwise special address is dialled, whatever the configuration allows",
     ),
     row("proxy", Secret, "HTTP proxy, such as http://proxy.example:3128"),
     row("connection", Choice(&["fresh", "kept"]), "kept: one connection for many checks"),

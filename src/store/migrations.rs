@@ -100,6 +100,16 @@ impl Store {
         })
     }
 
+    /// Number of the last file that was applied; 0 of a database without webmon's tables.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn schema_version(&self) -> Result<i32, StoreError> {
+        self.inner.run("reading the schema's version", |client| {
+            Ok(applied(client)?.last().map_or(0, |file| file.version))
+        })
+    }
+
     /// The names of the files that [`Store::migrate`] would apply; changes nothing.
     ///
     /// # Errors

@@ -142,6 +142,22 @@ impl Store {
         limit: u32,
         before: Option<(Timestamp, Uuid)>,
     ) -> Result<Vec<StoredCheck>, StoreError> {
+        self.checks_of_sites(&[website_id], from, to, limit, before)
+    }
+
+    /// [`Store::checks_of`] for several sites, merged.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn checks_of_sites(
+        &self,
+        websites: &[i64],
+        from: Timestamp,
+        to: Timestamp,
+        limit: u32,
+        before: Option<(Timestamp, Uuid)>,
+    ) -> Result<Vec<StoredCheck>, StoreError> {
+        let websites = websites.to_vec();
         // Up to the cursor's own moment: other regions may have checks due then.
         let after_cursor = before.and_then(|(time, _)| time.checked_add(MICROSECOND).ok());
         // Nothing is due later than a clock's fault from now.
@@ -150,9 +166,12 @@ impl Store {
         let from = from.max(Timestamp::UNIX_EPOCH);
         // All below for the first page.
         let cursor = before.unwrap_or((Timestamp::MAX, Uuid::max()));
+        // Each site's newest from its own part of the index, and of these the newest.
         let question = format!(
-            "SELECT {} FROM check_entry WHERE website_id = $1 AND \"timestamp\" >= $2 \
-             AND \"timestamp\" < $3 AND (\"timestamp\", check_entry_id) < ($4, $5) \
+            "SELECT found.* FROM unnest($1::bigint[]) AS site(id) CROSS JOIN LATERAL ( \
+                SELECT {} FROM check_entry WHERE website_id = site.id AND \"timestamp\" >= $2 \
+                AND \"timestamp\" < $3 AND (\"timestamp\", check_entry_id) < ($4, $5) \
+                ORDER BY \"timestamp\" DESC, check_entry_id DESC LIMIT $6) AS found \
              ORDER BY \"timestamp\" DESC, check_entry_id DESC LIMIT $6",
             encode::column_list(),
         );
@@ -164,7 +183,7 @@ impl Store {
                 let rest = limit - found.len() as i64;
                 let (time, id) = cursor;
                 let rows =
-                    client.query(&question, &[&website_id, &start, &end, &time, &id, &rest])?;
+                    client.query(&question, &[&websites, &start, &end, &time, &id, &rest])?;
                 for row in &rows {
                     found.push(stored(row)?);
                 }

@@ -28,7 +28,7 @@ impl SiteStatus {
 
     /// Its name in the table.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Paused => "paused",

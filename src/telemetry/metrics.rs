@@ -384,7 +384,8 @@ pub fn show_only(role: Role) {
 }
 
 /// The role of [`show_only`].
-pub(super) fn shown() -> Option<Role> {
+#[must_use]
+pub fn shown() -> Option<Role> {
     SHOWN.get().copied()
 }
 

@@ -13,5 +13,5 @@ mod request;
 pub use health::{Health, health};
 pub use metrics::{
     ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason, ByRequest, Counter,
-    Described, Gauge, Metrics, Role, described, metrics, show_only,
+    Described, Gauge, Metrics, Role, described, metrics, show_only, shown,
 };

@@ -22,6 +22,7 @@ pub mod website;
 pub use decode::decode;
 pub use encode::encode;
 pub use error::DecodeError;
+pub use time::{parse as parse_time, text as time_text};
 
 /// The version this room writes, and the only one it reads.
 pub const VERSION: u32 = 1;

@@ -57,8 +57,18 @@ fn written(time: Timestamp) -> Option<[u8; 24]> {
     Some(text)
 }
 
+/// RFC 3339 in UTC, cut to the millisecond.
+#[must_use]
+pub fn text(time: Timestamp) -> String {
+    match written(time) {
+        Some(text) => String::from_utf8_lossy(&text).into_owned(),
+        None => PRINTER.timestamp_to_string(&time),
+    }
+}
+
 /// Reads RFC 3339 with up to nine digits of fraction and any offset.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Timestamp> {
     // The parser takes more of ISO 8601 than that; other readers of the topic may not.
     if has_shape(text.as_bytes()) { text.parse().ok() } else { None }
 }

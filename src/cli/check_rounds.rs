@@ -176,12 +176,12 @@ impl Tally {
         }
         let mut lines = vec![line];
         if self.timed > 0 {
-            let mean = self.sum / self.timed as f64;
             lines.push(format!(
-                "  response time min {:.3} s, mean {mean:.3} s, p95 {:.3} s, max {:.3} s",
-                self.min,
-                self.percentile(95),
-                self.max
+                "  response time min {:.3} ms, mean {:.3} ms, p95 {:.3} ms, max {:.3} ms",
+                self.min * 1e3,
+                self.sum / self.timed as f64 * 1e3,
+                self.percentile(95) * 1e3,
+                self.max * 1e3
             ));
         }
         lines
@@ -221,7 +221,7 @@ mod tests {
             tally.lines("a"),
             [
                 "a: 100 checks, 100 up, 0 down",
-                "  response time min 0.001 s, mean 0.051 s, p95 0.095 s, max 0.100 s"
+                "  response time min 1.000 ms, mean 50.500 ms, p95 95.000 ms, max 100.000 ms"
             ]
         );
         tally.add(&check(9.0, Some(FailureKind::Timeout)));
@@ -231,7 +231,8 @@ mod tests {
         assert_eq!(tally.lines("a")[0], "a: 103 checks, 100 up, 3 down (dns 2, timeout 1)");
         let mut one = Tally::of(1);
         one.add(&check(0.5, None));
-        assert!(one.lines("b")[1].contains("min 0.500 s, mean 0.500 s, p95 0.500 s, max 0.500 s"));
+        let line = "  response time min 500.000 ms, mean 500.000 ms, p95 500.000 ms, max 500.000 ms";
+        assert_eq!(one.lines("b")[1], line);
         assert_eq!(Tally::of(1).lines("c"), ["c: 0 checks, 0 up, 0 down"]);
     }
 

@@ -155,7 +155,7 @@ fn rows_at(store: &Store, urls: &[String]) -> Result<Vec<SiteRow>, Exit> {
                 [row] => Ok((*row).clone()),
                 [] => Err(Exit::NotFound(format!(
                     "webmon check: no site has the URL {url}, so there is nothing to store its \
-                     result with; add it: webmon sites add --url '{url}' --name NAME"
+                     result with; add it: webmon sites add NAME '{url}'"
                 ))),
                 several => {
                     let names: Vec<&str> = several.iter().map(|r| r.spec.name.as_str()).collect();

@@ -67,7 +67,10 @@ impl Store {
     pub fn names_like(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let name = name.to_owned();
         self.inner.run("reading sites", move |client| {
-            let rows = client.query(
+            let mut transaction = client.transaction()?;
+            // One letter of a short word is a third of it.
+            transaction.batch_execute("SET LOCAL pg_trgm.similarity_threshold = 0.2")?;
+            let rows = transaction.query(
                 "SELECT name FROM website WHERE status <> 'deleted' AND name % $1 \
                  ORDER BY similarity(name, $1) DESC LIMIT $2",
                 &[&name, &ALIKE_MAX],

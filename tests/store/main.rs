@@ -19,6 +19,7 @@ mod rollup;
 mod schema;
 mod sites;
 mod uncountable;
+mod websites;
 
 use jiff::{SignedDuration, Timestamp};
 use webmon::check::{Check, Identity};

@@ -35,16 +35,25 @@ pub(super) fn look(report: &mut Report, settings: &Settings) {
     let pool = u64::from(settings.database.pool) * FILES_PER_CONNECTION;
     let of_producer = workers * FILES_PER_CHECK + resolvers + pool + FILES_BESIDE;
     let of_consumer = settings.consumer.threads as u64 * FILES_PER_CONSUMER + pool + FILES_BESIDE;
-    files(report, of_producer.max(of_consumer));
+    let of_api = u64::try_from(settings.api.connections).unwrap_or(u64::MAX) + pool + FILES_BESIDE;
+    files(report, of_producer.max(of_consumer).max(of_api));
     threads(report, workers + resolvers + u64::from(settings.database.pool) + THREADS_BESIDE);
     memory(report, MEMORY_BESIDE + workers * settings.monitoring.max_body * BODIES);
     let listeners = [
-        ("producer.listen", settings.producer.listen, "/livez"),
-        ("consumer.listen", settings.consumer.listen, "/livez"),
-        ("api.listen", settings.api.listen, "/openapi.json"),
+        ("producer.listen", settings.producer.listen),
+        ("consumer.listen", settings.consumer.listen),
+        ("api.listen", settings.api.listen),
     ];
-    for (key, address, path) in listeners {
-        port(report, key, address, path);
+    for (key, address) in listeners {
+        port(report, key, address);
+    }
+    if options::access(settings).is_open(settings.api.listen) {
+        report.warning(
+            "api.listen",
+            "others can reach it, and no token keeps them out: the API will not start",
+            "make a token with 'webmon token NAME' and put its line into api.tokens, or listen on \
+             127.0.0.1",
+        );
     }
 }
 
@@ -136,15 +145,15 @@ fn group_file(controller: &str, name: &str) -> Option<String> {
     files.filter_map(|file| fs::read_to_string(file).ok()).next().map(|s| s.trim().to_owned())
 }
 
-fn port(report: &mut Report, key: &'static str, address: SocketAddr, path: &str) {
+fn port(report: &mut Report, key: &'static str, address: SocketAddr) {
     if address.port() == 0 {
         return report.ok(key, "a port that the kernel picks");
     }
     match TcpListener::bind(address) {
         Ok(_) => report.ok(key, format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            match ask::get(ask::reachable(address), path) {
-                Ok((200, body)) if is_ours(path, &body) => {
+            match ask::get(ask::reachable(address), "/livez") {
+                Ok((200, body)) if body.trim() == "ok" => {
                     report.ok(key, format!("{address} is webmon's own, and answers"));
                 }
                 _ => report.bad(
@@ -162,10 +171,6 @@ fn port(report: &mut Report, key: &'static str, address: SocketAddr, path: &str)
             format!("set {key} to an address of this machine, and a port above 1023"),
         ),
     }
-}
-
-fn is_ours(path: &str, body: &str) -> bool {
-    if path == "/livez" { body.trim() == "ok" } else { body.contains("webmon") }
 }
 
 /// Files with secrets that others may read.

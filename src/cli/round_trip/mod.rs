@@ -92,9 +92,7 @@ fn tell(number: u64, done: &Done) -> Result<(), Exit> {
     output::line(&format!("trip {number}: {} is {}", done.url, done.outcome))?;
     for leg in &done.legs {
         let time = milliseconds(leg.time);
-        output::line(
-            &format!("  {:<28} {time:>12}  {}", leg.name, leg.note).trim_end().to_owned(),
-        )?;
+        output::line(format!("  {:<28} {time:>12}  {}", leg.name, leg.note).trim_end())?;
     }
     output::line(&format!("  {:<28} {:>12}", "total", milliseconds(done.total())))
 }

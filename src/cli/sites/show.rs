@@ -37,25 +37,22 @@ fn lines(
     last: Option<&LastCheck>,
     day: &Window,
 ) -> Vec<String> {
-    let object = object(row, secrets);
-    let width = object.keys().map(String::len).max().unwrap_or_default();
-    let mut lines: Vec<String> = object
-        .iter()
-        .filter_map(|(key, value)| {
-            let value = match (key.as_str(), value) {
-                ("interval", Value::Null) => default(context.defaults.interval),
-                ("timeout", Value::Null) => {
-                    let interval = row.spec.interval.unwrap_or(context.defaults.interval);
-                    default(context.defaults.timeout.min(interval.saturating_sub(1)))
-                }
-                (_, Value::Null) => return None,
-                ("interval" | "timeout", seconds) => format!("{seconds} s"),
-                (_, Value::String(text)) => printable(text),
-                (_, other) => printable(&other.to_string()),
-            };
-            Some(format!("{key:<width$}  {value}"))
-        })
-        .collect();
+    let value = |(key, value): (String, Value)| {
+        let value = match (key.as_str(), value) {
+            ("interval", Value::Null) => default(context.defaults.interval),
+            ("timeout", Value::Null) => {
+                let interval = row.spec.interval.unwrap_or(context.defaults.interval);
+                default(context.defaults.timeout.min(interval.saturating_sub(1)))
+            }
+            (_, Value::Null) => return None,
+            ("interval" | "timeout", seconds) => format!("{seconds} s"),
+            (_, Value::String(text)) => printable(&text),
+            (_, other) => printable(&other.to_string()),
+        };
+        Some((key, value))
+    };
+    let mut facts: Vec<(String, String)> =
+        object(row, secrets).into_iter().filter_map(value).collect();
     let seen = last.map_or_else(
         || "no data".to_owned(),
         |last| {
@@ -63,9 +60,10 @@ fn lines(
             format!("{} at {:.0}{seconds}", last.outcome.as_str(), last.timestamp)
         },
     );
-    lines.push(format!("{:<width$}  {seen}", "last check"));
-    lines.push(format!("{:<width$}  {}", "uptime 24 h", uptime_words(day)));
-    lines
+    facts.push(("last check".to_owned(), seen));
+    facts.push(("uptime 24 h".to_owned(), uptime_words(day)));
+    let width = facts.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
+    facts.iter().map(|(key, value)| format!("{key:<width$}  {value}")).collect()
 }
 
 fn default(seconds: u32) -> String {

@@ -173,7 +173,8 @@ impl Look {
             .filter_map(|seen| seen.row.daemon.region.clone())
             .collect();
         regions.insert(settings.monitoring.region.clone());
-        let is_local = !live.is_empty() && live.iter().all(|seen| seen.is_local_bus());
+        let mut workers = live.iter().filter(|seen| seen.checks() || seen.stores()).peekable();
+        let is_local = workers.peek().is_some() && workers.all(|seen| seen.is_local_bus());
         let kafka = (!is_local).then(|| look_at_kafka(settings, &regions));
         let local = if database.is_err() { look_around(settings) } else { Vec::new() };
         Self { at: now().wall, database, kafka, local }

@@ -57,16 +57,15 @@ fn once(settings: &Settings, store: &Store, is_json: bool) -> Result<(), Exit> {
     } else {
         show::text(&look, &findings)?;
     }
-    let away: Vec<String> = [
-        look.database.as_ref().err().map(ToString::to_string),
-        look.kafka.as_ref().and_then(|kafka| Some(format!("Kafka: {}", kafka.as_ref().err()?))),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    match (away.is_empty(), findings.is_empty()) {
-        (true, true) => Ok(()),
-        (true, false) => Err(Exit::Bad),
-        (false, _) => Err(Exit::Away(format!("webmon status: {}", away.join("; ")))),
+    let database = look.database.as_ref().err();
+    let kafka = look.kafka.as_ref().and_then(|kafka| kafka.as_ref().err());
+    match (database, kafka) {
+        (None, None) if findings.is_empty() => Ok(()),
+        (None, None) => Err(Exit::Bad),
+        (Some(error), None) => Err(Exit::of_store(error)),
+        (None, Some(error)) => Err(Exit::of_kafka("webmon status", error)),
+        (Some(error), Some(other)) => {
+            Err(Exit::Away(format!("webmon status: {error}; Kafka: {other}")))
+        }
     }
 }

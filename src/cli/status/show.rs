@@ -10,7 +10,7 @@ use super::look::{Database, Group, Kafka, Look, Partition, Seen};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::table::{Cell, Colour, Column, Screen, Table, printable};
-use crate::store::{Outcomes, REJECTED_COUNT_MAX};
+use crate::store::{ErrorKind, Outcomes, REJECTED_COUNT_MAX, StoreError};
 
 /// A duration as a person says it: `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
 pub(super) fn span(time: Duration) -> String {
@@ -43,7 +43,7 @@ pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
     let screen = Screen::of_stdout();
     let unwell = Cell::new("unwell").coloured(Colour::Red);
     let state = match (findings.len(), &look.database, &look.kafka) {
-        (_, Err(_), _) => "PostgreSQL is away".to_owned(),
+        (_, Err(error), _) => trouble(error).to_owned(),
         (_, _, Some(Err(_))) => "Kafka is away".to_owned(),
         (0, ..) => "all is well".to_owned(),
         (1, ..) => "1 thing is unwell".to_owned(),
@@ -53,10 +53,11 @@ pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
     match &look.database {
         Ok(database) => {
             daemons(database, screen, &unwell)?;
-            summary(database, look.at)?;
+            summary(database)?;
         }
         Err(error) => {
-            output::line(&format!("\nPostgreSQL is away: {}", printable(&error.to_string())))?;
+            let why = printable(&error.to_string());
+            output::line(&format!("\n{}: {why}", trouble(error)))?;
             local(look)?;
         }
     }
@@ -73,6 +74,13 @@ pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
         output::line(&format!("  what to do: {}", printable(&finding.cure)))?;
     }
     Ok(())
+}
+
+fn trouble(error: &StoreError) -> &'static str {
+    match error.kind() {
+        ErrorKind::Outage | ErrorKind::Again => "PostgreSQL is away",
+        _ => "PostgreSQL can't be asked",
+    }
 }
 
 fn daemons(database: &Database, screen: Screen, unwell: &Cell) -> Result<(), Exit> {
@@ -126,7 +134,7 @@ fn daemons(database: &Database, screen: Screen, unwell: &Cell) -> Result<(), Exi
     Table::new(&columns, screen).print(&rows)
 }
 
-fn summary(database: &Database, at: Timestamp) -> Result<(), Exit> {
+fn summary(database: &Database) -> Result<(), Exit> {
     let overview = &database.overview;
     let outcomes = |of: &Outcomes, minutes: i64| {
         let per_minute = |count: i64| match minutes {
@@ -157,7 +165,6 @@ fn summary(database: &Database, at: Timestamp) -> Result<(), Exit> {
             format!("{} hours wait, the oldest {age}", overview.rollup_hours)
         }
     };
-    let _ = at;
     output::line("")?;
     for (name, value) in [
         ("sites", format!("{active} active, {paused} paused")),

@@ -72,7 +72,8 @@ fn several_are_checked_side_by_side_and_told_in_the_order_of_what_was_typed() {
     let (first, last) = (web.url("/first"), web.url("/last"));
     let output = lab.run(&["check", &first, &last, "--jobs", "1", "--timeout", "1", "--json"]);
     assert_eq!(code(&output), Some(1), "{}{}", stdout(&output), stderr(&output));
-    let kinds: Vec<Value> = messages(&output).iter().map(|m| m["failure"]["kind"].clone()).collect();
+    let kinds: Vec<Value> =
+        messages(&output).iter().map(|m| m["failure"]["kind"].clone()).collect();
     assert_eq!(kinds, [Value::from("timeout"), Value::Null]);
 }
 
@@ -107,7 +108,10 @@ fn rounds_end_with_a_summary() {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     assert_eq!(text.lines().count(), 5, "a line a check and two of the summary: {text}");
-    check_order(&text, &[&format!("{up}: 3 checks, 3 up, 0 down"), "min ", "mean ", "p95 ", "max "]);
+    check_order(
+        &text,
+        &[&format!("{up}: 3 checks, 3 up, 0 down"), "min ", "mean ", "p95 ", "max "],
+    );
 
     let output = lab.run(&[&["check", &up, &down, "--json"][..], &rounds].concat());
     assert_eq!(code(&output), Some(1));

@@ -94,7 +94,9 @@ fn each_daemon_shows_what_is_its_own() {
     let mut lab = Lab::new("metrics");
     lab.config("websites: []\n");
     let page = page();
-    for (program, args) in [("producer", &[][..]), ("consumer", &[]), ("webmon", &["run", "--no-api"])] {
+    for (program, args) in
+        [("producer", &[][..]), ("consumer", &[]), ("webmon", &["run", "--no-api"])]
+    {
         let daemon = lab.start(program, args);
         let (status, text) = daemon.get("/metrics");
         assert_eq!(status, 200);

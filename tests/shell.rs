@@ -99,7 +99,10 @@ fn manual_pages_are_whole_and_clean() {
         assert!(names.iter().any(|name| name == wanted), "no {wanted} in {names:?}");
     }
     let page = text(&webmon(&["man", "webmon-check"]));
-    assert_eq!(page.trim_end(), std::fs::read_to_string(dir.join("webmon-check.1")).unwrap().trim_end());
+    assert_eq!(
+        page.trim_end(),
+        std::fs::read_to_string(dir.join("webmon-check.1")).unwrap().trim_end()
+    );
     assert!(page.contains("webmon check \\-\\-site Example \\-\\-save"), "{page}");
     assert!(text(&webmon(&["man"])).contains(".SH \"EXIT STATUS\""));
     let unknown = webmon(&["man", "nothing"]);

@@ -231,7 +231,8 @@ mod tests {
         assert_eq!(tally.lines("a")[0], "a: 103 checks, 100 up, 3 down (dns 2, timeout 1)");
         let mut one = Tally::of(1);
         one.add(&check(0.5, None));
-        let line = "  response time min 500.000 ms, mean 500.000 ms, p95 500.000 ms, max 500.000 ms";
+        let line =
+            "  response time min 500.000 ms, mean 500.000 ms, p95 500.000 ms, max 500.000 ms";
         assert_eq!(one.lines("b")[1], line);
         assert_eq!(Tally::of(1).lines("c"), ["c: 0 checks, 0 up, 0 down"]);
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,7 +15,7 @@ use support::eventually;
 use support::services::{TestDatabase, unique};
 use webmon::runtime::now;
 use webmon::store::{Rolled, Store};
-use webmon::telemetry::{ByDaemonThread, ByFailure, ByLane, ByOutcome, ByPartition, ByReason};
+use webmon::telemetry::{Described, described, metrics};
 
 const PROFILES: [(&str, &[&str]); 2] = [
     ("tools", &["pgadmin", "kafka-ui"]),
@@ -156,43 +156,48 @@ fn pgadmin_knows_the_server_and_its_password() {
     assert_eq!(pgadmin["environment"]["PGPASS_FILE"], pgadmin["configs"][0]["target"]);
 }
 
-/// Every name that `/metrics` can have, by Prometheus' rules for each type.
-fn metric_names() -> BTreeSet<String> {
-    let all = webmon::telemetry::metrics();
-    // What has labels is there from its first event on.
-    let (outcome, kind, lane, reason, thread) = ("up", "dns", "fast", "full", "worker");
-    let _ = all.checks.get_or_create(&ByOutcome { outcome });
-    let _ = all.failures.get_or_create(&ByFailure { kind });
-    for by_lane in [&all.checks_running, &all.checks_queued] {
-        let _ = by_lane.get_or_create(&ByLane { lane });
+/// Every name that a query can ask `/metrics` for, with its labels.
+fn known_metrics() -> BTreeMap<String, &'static [&'static str]> {
+    let text = metrics().render(None);
+    let mut known = BTreeMap::new();
+    for Described { name, labels, .. } in described() {
+        if text.contains(&format!("# TYPE {name} histogram")) {
+            let parts = ["bucket", "count", "sum"].map(|part| (format!("{name}_{part}"), labels));
+            known.extend(parts);
+        } else {
+            known.insert(name, labels);
+        }
     }
-    for by_reason in [&all.unrecorded, &all.spool_lost, &all.publish_refused, &all.rejected] {
-        let _ = by_reason.get_or_create(&ByReason { reason });
-    }
-    let _ = all.lag.get_or_create(&ByPartition { partition: 0 });
-    let _ = all.panics.get_or_create(&ByDaemonThread { thread });
-    let mut names = BTreeSet::new();
-    for line in all.render(None).lines() {
-        let Some(rest) = line.strip_prefix("# TYPE ") else { continue };
-        let (name, kind) = rest.split_once(' ').expect("name and type");
-        let suffixes: &[&str] = match kind {
-            "counter" => &["_total"],
-            "histogram" => &["_bucket", "_count", "_sum"],
-            "info" => &["_info"],
-            _ => &[""],
-        };
-        names.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
-    }
-    assert!(names.contains("webmon_checks_total"), "{names:?}");
-    names
+    // Those of every process.
+    let words = text.lines().filter_map(|line| line.split(' ').next());
+    known.extend(words.filter(|w| w.starts_with("process_")).map(|w| (w.to_owned(), &[][..])));
+    assert!(known.contains_key("webmon_checks_total") && known.len() > 40, "{known:?}");
+    known
 }
 
-/// All metrics that a query names are there.
-fn assert_known(known: &BTreeSet<String>, place: &str, query: &str) -> usize {
-    let name = Regex::new(r"\b(webmon|process)_[a-z0-9_]+").expect("a pattern");
-    let used: Vec<&str> = name.find_iter(query).map(|found| found.as_str()).collect();
-    for metric in &used {
-        assert!(known.contains(*metric), "{place}: no metric {metric} in: {query}");
+/// Labels that Prometheus adds, and a histogram's.
+const LABELS: [&str; 4] = ["job", "instance", "le", "alertstate"];
+
+/// All metrics and labels that a query names are there; how many metrics.
+fn assert_known(place: &str, query: &str) -> usize {
+    let known = known_metrics();
+    let pattern = |text: &str| Regex::new(text).expect("a pattern");
+    let metric = pattern(r"\b(?:webmon|process)_[a-z0-9_]+");
+    let used: Vec<&str> = metric.find_iter(query).map(|found| found.as_str()).collect();
+    let mut labels = LABELS.to_vec();
+    for name in &used {
+        let own = known.get(*name);
+        labels.extend(*own.unwrap_or_else(|| panic!("{place}: no metric {name} in: {query}")));
+    }
+    let grouped = pattern(r"\bby \(([^)]*)\)");
+    let grouped = grouped.captures_iter(query).flat_map(|found| {
+        let (_, [names]) = found.extract();
+        names.split(", ").collect::<Vec<_>>()
+    });
+    let chosen = pattern(r#"[{,]([a-z_]+)(?:=|=~|!=)""#);
+    let chosen = chosen.captures_iter(query).map(|found| found.extract::<1>().1[0]);
+    for label in grouped.chain(chosen) {
+        assert!(labels.contains(&label), "{place}: no label {label} in: {query}");
     }
     used.len()
 }
@@ -219,19 +224,21 @@ fn prometheus_scrapes_what_listens() {
 fn every_alert_asks_for_metrics_that_exist_and_is_tried() {
     let rules = yaml("scripts/compose/prometheus/rules.yml");
     let tests = text("scripts/compose/prometheus/rules_test.yml");
-    let (known, guide) = (metric_names(), text("docs/operations.md"));
+    let guide = text("docs/operations.md");
     let rules = rules["groups"][0]["rules"].as_array().expect("rules");
     assert!(rules.len() > 10);
     for rule in rules {
         let (alert, query) = (rule["alert"].as_str().expect("a name"), rule["expr"].as_str());
-        assert_known(&known, alert, query.expect("a query"));
+        assert_known(alert, query.expect("a query"));
         assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} is not tried");
         assert!(guide.contains(alert), "{alert} is not in docs/operations.md");
         for key in ["summary", "description"] {
             assert!(rule["annotations"][key].is_string(), "{alert}: no {key}");
         }
     }
-    assert_known(&known, "rules_test.yml", &tests);
+    for line in tests.lines().filter(|line| line.contains("{series:")) {
+        assert_known("rules_test.yml", line);
+    }
 }
 
 #[test]
@@ -327,11 +334,10 @@ fn dashboards_are_distinct_and_their_panels_do_not_overlap() {
 
 #[test]
 fn dashboards_ask_prometheus_for_metrics_that_exist() {
-    let known = metric_names();
     let mut used = 0;
     for (place, source, query) in queries() {
         if source == "webmon-prometheus" {
-            used += assert_known(&known, &place, &query);
+            used += assert_known(&place, &query);
         }
     }
     assert!(used > 30, "{used}");

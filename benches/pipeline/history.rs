@@ -1,5 +1,5 @@
 //! A site's past: how fast checks are counted, what they and their counts take on the disk, and how
-//! soon questions are answered, beside one that asks for nothing.
+//! soon questions are answered, beside one that asks for nothing. The API is asked about the same.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use webmon::runtime::now;
 use webmon::store::{Bucket, Rolled, Store};
 
-use crate::report::say;
+use crate::report::{Plan, say};
 use crate::support::eventually;
 use crate::support::services::TestDatabase;
 
@@ -24,7 +24,8 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Makes `rows` rows in a database of their own, counts them and asks about them.
-pub(crate) fn history(rows: u64) {
+pub(crate) fn history(plan: &Plan, parts: &[&str]) {
+    let rows = plan.history_rows;
     let sites = (rows / CHECKS_A_DAY / DAYS).max(SITES_MIN);
     let days = (rows / CHECKS_A_DAY / sites).clamp(1, DAYS);
     let database = TestDatabase::create("bench_history");
@@ -41,8 +42,13 @@ pub(crate) fn history(rows: u64) {
     count(&store, stored);
     database.client().batch_execute("VACUUM ANALYZE").expect("vacuumed");
     sizes(&database);
-    say("history: asking");
-    ask(&store, sites, days);
+    if parts.contains(&"history") {
+        say("history: asking");
+        ask(&store, sites, days);
+    }
+    if parts.contains(&"api") {
+        super::api::api(plan, database, sites);
+    }
 }
 
 /// Rows as most are, an hour at a time and in order of their due times, as they come in.

@@ -6,6 +6,7 @@
 //! - Consumer: rows per second and CPU time per row from a full topic, beside `psql \copy` of the
 //!   same rows into the same table.
 //! - History: how fast checks are counted, and how soon questions about a site's past are answered.
+//! - API: how soon requests are answered with 100,000 sites and the rows of history.
 //!
 //! CPU times are the kernel's, in ticks of 10 ms; each run is long enough for two digits. Prints a
 //! table in Markdown; decides nothing.
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod api;
 mod consumer;
 mod fleet;
 mod history;
@@ -39,12 +41,12 @@ fn main() {
         }
     };
     let (past, parts): (Vec<&str>, Vec<&str>) =
-        plan.parts.iter().partition(|part| **part == "history");
+        plan.parts.iter().partition(|part| ["history", "api"].contains(part));
     if !parts.is_empty() {
         table(&plan, &parts);
     }
     if !past.is_empty() {
-        history::history(plan.history_rows);
+        history::history(&plan, &past);
     }
 }
 

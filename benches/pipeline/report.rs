@@ -3,8 +3,8 @@
 use webmon::runtime::{Stop, now};
 
 /// The parts, in the order they run.
-pub(crate) const PARTS: [&str; 7] =
-    ["idle", "http", "https", "highest", "fleet", "consumer", "history"];
+pub(crate) const PARTS: [&str; 8] =
+    ["idle", "http", "https", "highest", "fleet", "consumer", "history", "api"];
 /// What `producer` stands for.
 const PRODUCER: [&str; 5] = ["idle", "http", "https", "highest", "fleet"];
 
@@ -18,6 +18,10 @@ pub(crate) struct Plan {
     pub(crate) rows: u64,
     /// Rows for the questions about the past.
     pub(crate) history_rows: u64,
+    /// Sites that the API knows.
+    pub(crate) api_sites: u64,
+    /// Requests a second to the API.
+    pub(crate) api_rate: u64,
     /// Workers of the producer's fast lane.
     pub(crate) threads: u64,
     /// Numbers of sites whose memory is taken, all at 60 s; the last one's start is looked at.
@@ -43,13 +47,18 @@ impl Plan {
             let is_meant = wanted.contains(&"producer") && PRODUCER.contains(part);
             wanted.is_empty() || is_named || is_meant
         };
-        let (seconds, rows, past) =
-            if is_quick { (5, 200_000, 1_000_000) } else { (20, 1_000_000, 20_000_000) };
+        let (seconds, rows, past, sites) = if is_quick {
+            (5, 200_000, 1_000_000, 10_000)
+        } else {
+            (20, 1_000_000, 20_000_000, 100_000)
+        };
         Ok(Self {
             parts: PARTS.into_iter().filter(is_wanted).collect(),
             seconds: number("WEBMON_BENCH_SECONDS", seconds).max(2),
             rows: number("WEBMON_BENCH_ROWS", rows),
             history_rows: number("WEBMON_BENCH_HISTORY_ROWS", past),
+            api_sites: number("WEBMON_BENCH_API_SITES", sites).max(1_000),
+            api_rate: number("WEBMON_BENCH_API_RATE", 50).max(1),
             threads: number("WEBMON_BENCH_THREADS", 32),
             fleets: if is_quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] },
             fleet_seconds: if is_quick { 15 } else { 65 },

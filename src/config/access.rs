@@ -18,6 +18,7 @@ pub(crate) fn api(r: &Resolved, sources: &Sources, faults: &mut Faults) -> Api {
     Api {
         listen: r.address("api.listen"),
         tokens: tokens(r, sources, faults),
+        allow_without_tokens: r.flag("api.allow_without_tokens"),
         hosts: r.list("api.hosts").iter().map(|name| name.to_ascii_lowercase()).collect(),
         cors_origins: r.list("api.cors_origins").to_vec(),
         rate_limit: r.number("api.rate_limit"),

@@ -254,6 +254,7 @@ static KEYS: &[Key] = &[
     key("api.listen", Kind::Address, "127.0.0.1:8080", "address of the REST API; without tokens only this machine's own, such as 127.0.0.1"),
     key("api.tokens", TOKENS, "", "who may use it, such as [ci:write:SHA256]; `webmon token NAME` makes one; roles are read, write and admin"),
     key("api.tokens_file", Kind::SecretFile, "", "instead of tokens: file with one of these a line, such as /run/secrets/tokens"),
+    key("api.allow_without_tokens", Kind::Flag, "false", "whether it may listen for others without tokens; only where the port is published on loopback alone, as compose.yaml does"),
     key("api.hosts", HOSTS, "", "names that clients call it by, such as [webmon.example]; localhost and its own addresses always are"),
     key("api.cors_origins", ORIGINS, "", "sites whose pages may use it in a browser, such as [https://status.example]"),
     key("api.rate_limit", whole(0, 1_000_000, "requests"), "100", "requests a second of one token, or of one address without; twice that at once; 0: no limit"),

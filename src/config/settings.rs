@@ -269,6 +269,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// Who may use it; empty: everybody who reaches it.
     pub tokens: Vec<ApiToken>,
+    /// Whether it may listen for others without tokens.
+    pub allow_without_tokens: bool,
     /// Names that clients call it by, in lower case.
     pub hosts: Vec<String>,
     /// Origins whose pages may use it.

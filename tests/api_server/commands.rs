@@ -128,3 +128,15 @@ fn wrong_use_is_2_and_an_address_in_use_says_the_cure() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&address) && stderr.contains("set api.listen"), "{stderr}");
 }
+
+#[test]
+fn strangers_are_let_in_where_the_configuration_says_so() {
+    let mut command = webmon(&["api", "--listen", "0.0.0.0:0"]);
+    command.env("WEBMON_API_ALLOW_WITHOUT_TOKENS", "true");
+    let serving = Serving::start(command);
+    let mut client = Client::to(&serving.addr.replace("0.0.0.0", "127.0.0.1"));
+    client.send(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
+    assert_eq!(client.answer().status(), 200);
+    let (code, log) = serving.stop();
+    assert_eq!(code, Some(0), "{log}");
+}

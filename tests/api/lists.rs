@@ -78,7 +78,7 @@ fn keywords_are_taken_as_they_are() {
     }
     assert_eq!(server.get("/website").fields(), ["keyword"]);
     assert_eq!(server.get("/website?keyword=").fields(), ["keyword"]);
-    assert_eq!(server.get("/website?keyword=%00").fields(), ["keyword"]);
+    server.get("/website?keyword=%00").json(400);
     assert_eq!(server.get(&format!("/website?keyword={}", "x".repeat(2049))).fields(), ["keyword"]);
 }
 

@@ -22,7 +22,11 @@ RUN mkdir -p src/bin benches \
  && rm -rf src benches
 
 COPY . .
-RUN cargo build --release --locked --bins
+RUN cargo build --release --locked --bins \
+ && for program in producer consumer webmon; do \
+      install -d /out/bash && target/release/webmon completions bash --program "$program" >"/out/bash/$program"; \
+    done \
+ && target/release/webmon man --dir /out/man1
 
 FROM debian:bookworm-slim
 RUN apt-get update \
@@ -30,6 +34,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/webmon
 COPY --from=build /src/target/release/producer /src/target/release/consumer /src/target/release/webmon /usr/local/bin/
+COPY --from=build /out/bash /usr/share/bash-completion/completions/
+COPY --from=build /out/man1 /usr/share/man/man1/
 COPY config.yaml /etc/webmon/config.yaml
 
 # Inside a container the listeners must be reachable from its network, and the spool must lie on a volume.

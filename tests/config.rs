@@ -169,6 +169,7 @@ fn other_value(path: &str, dir: &Path) -> String {
         "api.allow_without_tokens" => "true",
         path if path.ends_with("ed_addresses") => "10.0.0.0/8,fd00::1",
         "producer.spool.max_bytes" => "3GiB",
+        "api.allow_private_addresses" => "true",
         "api.tokens" => return format!("ci:write:{}", "ab".repeat(32)),
         "api.tokens_file" => return dir.join("tokens").display().to_string(),
         "api.hosts" => "webmon.example",

@@ -1,7 +1,7 @@
 //! What the operator's command changes is in force in all producers within 2 s: what is due later
 //! than that after the change follows it, whoever checks the site.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests too
 
 mod support;
 

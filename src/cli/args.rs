@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use super::api_args::{ApiArgs, TokenArgs};
 use super::check_args::{CHECK_HELP, CheckArgs};
 use super::ops_args::{
-    DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TopicArgs,
+    DOCTOR_HELP, DoctorArgs, ROUND_TRIP_HELP, RoundTripArgs, STATUS_HELP, StatusArgs, TOPIC_HELP,
+    TopicArgs,
 };
 use super::rejected_args::RejectedArgs;
 use super::shell_args::{COMPLETIONS_HELP, CompletionsArgs, MAN_HELP, ManArgs};
@@ -209,6 +210,7 @@ Examples:
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
     /// Make the Kafka topic, or show it
+    #[command(after_help = TOPIC_HELP)]
     Topic(TopicArgs),
     /// Send a check of webmon's own through Kafka into PostgreSQL, and find it again
     #[command(after_help = ROUND_TRIP_HELP)]

@@ -52,9 +52,9 @@ pub(super) fn check(common: &CommonArgs, args: &CheckArgs) -> Result<(), Exit> {
         is_brief: args.brief || args.repeat.is_some(),
         is_json: args.json,
     };
-    let crew = Crew::start(prober, wanted, jobs, &stop)?;
+    let crew = Crew::start(prober, &wanted, jobs, &stop)?;
     crew.rounds(args.repeat.unwrap_or(1), args.every.unwrap_or(EVERY), |index, check| {
-        report.take(index, check)
+        report.take(index, &check)
     })?;
     if args.repeat.is_some() {
         report.sum_up()?;
@@ -74,13 +74,13 @@ struct Report {
 }
 
 impl Report {
-    fn take(&mut self, index: usize, check: Check<'static>) -> Result<(), Exit> {
-        self.tallies[index].add(&check);
+    fn take(&mut self, index: usize, check: &Check<'static>) -> Result<(), Exit> {
+        self.tallies[index].add(check);
         match self.store.as_ref().map(|store| check_save::save(store, check.clone())) {
-            None => self.print(index, &check, false),
+            None => self.print(index, check, false),
             Some(Ok(stored)) => self.print(index, &stored, true),
             // The result is there all the same.
-            Some(Err(exit)) => self.print(index, &check, false).and(Err(exit)),
+            Some(Err(exit)) => self.print(index, check, false).and(Err(exit)),
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Crew {
 impl Crew {
     pub(super) fn start(
         prober: Prober,
-        wanted: Arc<Vec<Wanted>>,
+        wanted: &Arc<Vec<Wanted>>,
         jobs: usize,
         stop: &Stop,
     ) -> Result<Self, Exit> {

@@ -27,8 +27,9 @@ Examples:
   webmon topic create --partitions 32 --replication-factor 3
   webmon topic create --if-not-exists           fine when it is there already
 
-The daemons make the topic as well when it is absent. Partitions are the most that can work at once:
-as many producers and consumers as there are partitions get a share.")]
+The daemons make the topic as well when it is absent. Partitions are the most that
+can work at once: as many producers and consumers as there are partitions get a
+share.")]
     Create(TopicCreateArgs),
     /// Show the topic: partitions, leaders, copies, offsets, settings, and what is unfit
     #[command(after_help = "\
@@ -97,8 +98,14 @@ Examples:
   webmon status --watch 5
   webmon status --json | jq '.findings'
 
-Exit codes: 0 all is well, 1 something is unwell (the list says what to do), 4 Kafka or PostgreSQL is
-away: the rest is shown all the same.";
+Exit codes: 0 all is well, 1 something is unwell (the list says what to do),
+4 Kafka or PostgreSQL is away: the rest is shown all the same.";
+
+/// Examples of `topic`.
+pub(super) const TOPIC_HELP: &str = "\
+Examples:
+  webmon topic create --partitions 32 --replication-factor 3
+  webmon topic show";
 
 /// Examples of `round-trip`.
 pub(super) const ROUND_TRIP_HELP: &str = "\
@@ -107,9 +114,10 @@ Examples:
   webmon round-trip --interval 10 --count 6
   webmon round-trip --url https://example.org/ --json
 
-The check belongs to a site of its own, 'webmon round-trip', which is made when absent and is paused:
-no producer checks it. A consumer has to run. Exit codes: 0 each check was found again (whether its
-site was up or down), 4 one was not: the cause says which leg is missing.";
+The check belongs to a site of its own, 'webmon round-trip', which is made when
+absent and is paused: no producer checks it. A consumer has to run.
+Exit codes: 0 each check was found again (whether its site was up or down), 4 one
+was not: the cause says which leg is missing.";
 
 /// Examples of `doctor`.
 pub(super) const DOCTOR_HELP: &str = "\
@@ -117,8 +125,9 @@ Examples:
   webmon doctor
   webmon doctor --json | jq '.checks[] | select(.state != \"ok\")'
 
-Looks at the configuration, names, each broker, the topic, the consumers, the database, the clock, and
-this machine's limits, directories and ports. Every fault comes with its cure. Limits are those of the
-user and shell that run this command: run it as the daemons run.
-Exit codes, the first that fits: 2 the configuration is bad, 4 a service is away, 1 something else is
-bad, 0 all is well or there are warnings only.";
+Looks at the configuration, names, each broker, the topic, the groups, the database,
+the clock, and this machine's limits, directories and ports. Every fault comes with
+its cure. Limits are those of the user and shell that run this command: run it as
+the daemons run.
+Exit codes, the first that fits: 2 the configuration is bad, 4 a service is away,
+1 something else is bad, 0 all is well or there are warnings only.";

@@ -1,4 +1,5 @@
-//! The REST API.
+//! The REST API, asked over HTTP as clients do.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests too
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,4 +7,10 @@ mod support;
 #[path = "support.rs"]
 mod server;
 
+mod addresses;
+mod changes;
+mod history;
+mod lists;
+mod requests;
+mod state;
 mod websites;

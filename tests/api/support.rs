@@ -1,17 +1,16 @@
-//! The API on a database of its own, and a client that asks it.
+//! `webmon api` on a database of its own, and a client that asks it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
-use webmon::api::{Api, ApiOptions, Caller, Method, Request, Role, Service};
-use webmon::probe::{ProbeOptions, Prober};
-use webmon::runtime::now;
-use webmon::site::SiteDefaults;
+use sha2::{Digest, Sha256};
 use webmon::store::{Store, StoreOptions};
 
+use crate::support::daemon::{Daemon, Lab};
 use crate::support::services::TestDatabase;
+use crate::support::{CAP, eventually};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -60,36 +59,52 @@ impl Answer {
     }
 }
 
-/// The API of one process.
+/// A running `webmon api`, and who asks it.
 #[derive(Clone)]
 pub(crate) struct Server {
-    api: Arc<Api>,
-    role: Option<Role>,
-    name: &'static str,
+    running: Arc<(Lab, Daemon)>,
+    pub(crate) address: String,
+    token: Option<String>,
 }
 
 impl Server {
-    pub(crate) fn with(options: StoreOptions, allow_private_addresses: bool) -> Self {
-        let prober = Prober::new(ProbeOptions::default()).unwrap();
-        let api = Api::new(ApiOptions {
-            store: Store::new(options).unwrap(),
-            defaults: SiteDefaults { interval: 60, timeout: 10 },
-            prober: Arc::new(prober),
-            checks_max: 4,
-            allow_private_addresses,
-        });
-        Self { api: Arc::new(api), role: Some(Role::Admin), name: "local" }
+    /// On a fresh database, with sites anywhere.
+    pub(crate) fn start(prefix: &str) -> Self {
+        Self::start_with(prefix, &[])
     }
 
-    pub(crate) fn on(database: &TestDatabase) -> Self {
-        let options = StoreOptions { sample_sites: false, ..database.options() };
-        Store::new(options.clone()).unwrap().migrate().unwrap();
-        Self::with(options, true)
+    pub(crate) fn start_with(prefix: &str, env: &[(&str, &str)]) -> Self {
+        Self::at(TestDatabase::create(prefix), env)
     }
 
-    /// The same API, asked by somebody with this role.
-    pub(crate) fn by(&self, name: &'static str, role: Option<Role>) -> Self {
-        Self { role, name, ..self.clone() }
+    pub(crate) fn at(database: TestDatabase, env: &[(&str, &str)]) -> Self {
+        let mut lab = Lab::at(database, "127.0.0.1:1", "api");
+        store(&lab.database).migrate().unwrap();
+        lab.set("WEBMON_API_RATE_LIMIT", "0");
+        lab.set("WEBMON_API_ALLOW_PRIVATE_ADDRESSES", "true");
+        for (name, value) in env {
+            lab.set(name, value);
+        }
+        let daemon = lab.start("webmon", &["api"]);
+        let address = daemon.address();
+        Self { running: Arc::new((lab, daemon)), address, token: None }
+    }
+
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.running.0.database
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        store(self.database())
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.running.1.log()
+    }
+
+    /// The same API, asked with this token.
+    pub(crate) fn by(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     pub(crate) fn ask(
@@ -99,25 +114,32 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let query = url::form_urlencoded::parse(query.as_bytes());
-        let lower = |(name, value): &(&str, &str)| (name.to_ascii_lowercase(), (*value).to_owned());
-        let request = Request {
-            method: Method::parse(method).unwrap(),
-            path: path.to_owned(),
-            query: query.into_owned().collect(),
-            headers: headers.iter().map(lower).collect(),
-            body: body.as_bytes().to_vec(),
-            caller: Caller {
-                name: self.name.to_owned(),
-                role: self.role,
-                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            },
-            deadline: now().mono + Duration::from_secs(30),
-        };
-        let response = self.api.respond(&request);
-        let headers = response.headers.into_iter().map(|(name, value)| (name.to_owned(), value));
-        Answer { status: response.status, headers: headers.collect(), body: response.body }
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(CAP)).unwrap();
+        let mut head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
+            self.address
+        );
+        if let Some(token) = &self.token {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut answer = httparse::Response::new(&mut headers);
+        let length = answer.parse(&bytes).unwrap().unwrap();
+        let status = answer.code.unwrap();
+        let headers = answer.headers.iter().map(|header| {
+            (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned())
+        });
+        Answer { status, headers: headers.collect(), body: bytes[length..].to_vec() }
     }
 
     pub(crate) fn get(&self, target: &str) -> Answer {
@@ -138,4 +160,48 @@ impl Server {
         let headers = [headers, &[("Content-Type", "application/json")]].concat();
         self.ask(method, target, &headers, &body.to_string())
     }
+
+    /// Adds a site; its id.
+    #[track_caller]
+    pub(crate) fn add(&self, body: &Value) -> i64 {
+        self.send("POST", "/websites", body).json(201)["website_id"].as_i64().unwrap()
+    }
+
+    /// All pages of a list; `between` is called after each.
+    pub(crate) fn pages(&self, target: &str, mut between: impl FnMut()) -> Vec<Value> {
+        let (mut items, mut target) = (Vec::new(), target.to_owned());
+        loop {
+            let answer = self.get(&target);
+            let page = answer.json(200);
+            items.extend(page["items"].as_array().unwrap().clone());
+            let link = answer.header("Link").map(str::to_owned);
+            assert_eq!(link.is_some(), page["next"].is_string(), "{page}");
+            let Some(link) = link else { return items };
+            between();
+            target = link.strip_prefix('<').unwrap().split('>').next().unwrap().to_owned();
+            assert!(link.ends_with("; rel=\"next\""), "{link}");
+        }
+    }
+
+    /// Waits until a GET has this status.
+    pub(crate) fn wait_for_status(&self, target: &str, status: u16) -> Answer {
+        eventually(&format!("{target} answers {status}"), || {
+            let answer = self.get(target);
+            if answer.status == status { Ok(answer) } else { Err(answer.text()) }
+        })
+    }
+}
+
+pub(crate) fn store(database: &TestDatabase) -> Store {
+    let options = StoreOptions { sample_sites: false, ..database.options() };
+    Store::new(options).unwrap()
+}
+
+/// A list of tokens as the configuration has it: the token `NAME` for each name and role.
+pub(crate) fn tokens(names: &[(&str, &str)]) -> String {
+    let entry = |(name, role): &(&str, &str)| {
+        let hash: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}:{role}:{hash}")
+    };
+    names.iter().map(entry).collect::<Vec<_>>().join(",")
 }

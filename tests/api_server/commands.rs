@@ -82,15 +82,15 @@ fn a_made_token_gets_in_and_shows_nowhere() {
     let addr = serving.addr.replace("0.0.0.0", "127.0.0.1");
     let status = |token: &str| {
         let mut client = Client::to(&addr);
-        let head = "GET /livez?secret=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization:";
+        let head = "GET /nowhere?secret=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization:";
         client.send(format!("{head} Bearer {token}\r\n\r\n").as_bytes());
         client.answer().status()
     };
-    assert_eq!((status(token), status(entry), status("x")), (200, 401, 401));
+    assert_eq!((status(token), status(entry), status("x")), (404, 401, 401));
     let (code, log) = serving.stop();
     assert_eq!(code, Some(0), "{log}");
     let line = log.lines().find(|line| line.contains("\"caller\":\"ci\"")).unwrap();
-    assert!(line.contains("\"path\":\"/livez\"") && line.contains("\"status\":200"), "{line}");
+    assert!(line.contains("\"path\":\"/nowhere\"") && line.contains("\"status\":404"), "{line}");
     for secret in [token, made["sha256"].as_str().unwrap(), "secret=1"] {
         assert!(!log.contains(secret), "{log}");
     }

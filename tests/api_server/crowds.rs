@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use webmon::api::{AccessOptions, Limits};
+use webmon::runtime::mono;
 
-use super::lab::{Answer, Client, get, home, start};
+use super::lab::{Answer, CAP, Client, get, home, start};
 
 fn limits() -> Limits {
     Limits { connections: 40, deadline: Duration::from_secs(5), ..Limits::default() }
@@ -70,6 +71,40 @@ fn one_address_takes_half_and_the_rest_is_told() {
     }
     assert_eq!(server.get("/").status(), 200);
     drop(others);
+}
+
+#[test]
+fn heads_that_drip_make_room() {
+    let limits = Limits { deadline: CAP, first_byte: CAP, ..limits() };
+    let server = start(limits, AccessOptions::default());
+    let mut held: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    held.iter_mut().for_each(|client| client.send(b"GET / HTTP/1.1\r\nX: "));
+    // Honest heads come in one go; these have a while before they are taken for none.
+    let begin = mono();
+    while server.get("/good").status() != 200 {
+        assert!(mono() - begin < CAP / 2, "nobody made room");
+    }
+    // One of them was enough.
+    let last = held.last_mut().unwrap();
+    last.send(b"y\r\nHost: localhost\r\n\r\n");
+    assert_eq!(last.answer().status(), 200);
+}
+
+#[test]
+fn what_was_answered_and_refused_is_counted() {
+    let server = start(limits(), AccessOptions::default());
+    assert_eq!(server.ask(b"PATCH / HTTP/1.1\r\nHost: localhost\r\n\r\n").status(), 200);
+    server.ask(b"DELETE / HTTP/1.1\r\nHost: evil.example\r\n\r\n").is_problem(421);
+    let text = webmon::telemetry::metrics().render(None);
+    let count = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
+    };
+    assert!(count("webmon_api_requests_total{method=\"PATCH\",status=\"2xx\"}") >= 1);
+    assert!(count("webmon_api_requests_total{method=\"DELETE\",status=\"4xx\"}") >= 1);
+    assert!(count("webmon_api_refused_total{reason=\"host\"}") >= 1);
+    assert!(count("webmon_api_request_duration_seconds_count") >= 2);
+    assert!(!text.contains("evil.example"), "{text}");
 }
 
 /// The child of the next test: few file descriptors, and a server. It ends with its input.

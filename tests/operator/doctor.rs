@@ -131,6 +131,10 @@ fn a_database_that_is_away() {
     let cluster = Cluster::start(&[], &[], &[]);
     let database = TestDatabase::create_at(&cluster.url(), "doctor_away");
     let lab = quiet(Lab::at(database, &kafka_servers().join(","), "doctor_away"));
+    let frozen = cluster.freeze();
+    let report = check(&lab, 4, "database", "", "see that PostgreSQL runs");
+    assert!(states(&report, "broker").contains(&"ok"), "a server that is silent: {report:#}");
+    drop(frozen);
     cluster.stop_at_once();
     let report = check(&lab, 4, "database", "refused", "see that PostgreSQL runs");
     assert!(states(&report, "broker").contains(&"ok"), "the rest is looked at: {report:#}");

@@ -1,5 +1,6 @@
 //! What stands beside the daemons in compose.yaml, held to it without Docker: images, ports, files,
 //! and that dashboards and alerts ask for what there is.
+#![allow(clippy::expect_used, clippy::panic)] // helpers of tests too
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The README and the pages of docs/ name only what is there: tests, commands, files, headings.
+#![allow(clippy::expect_used, clippy::panic)] // helpers of tests too
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -230,7 +230,10 @@ pub(super) fn site_row(row: &postgres::Row) -> Result<SiteRow, Failure> {
 fn add_missing(client: &mut Client, specs: &[SiteSpec]) -> Result<Vec<String>, Failure> {
     let mut transaction = client.transaction()?;
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    let there = transaction.query("SELECT name FROM website WHERE name = ANY($1)", &[&names])?;
+    // A look into the index for each: see `import`.
+    let question = "SELECT site.name FROM unnest($1::text[]) AS wanted (name) CROSS JOIN LATERAL \
+                    (SELECT name FROM website WHERE website.name = wanted.name LIMIT 1) AS site";
+    let there = transaction.query(question, &[&names])?;
     let there: HashSet<&str> = there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let statement = transaction.prepare(
         "INSERT INTO website (name, url, regex, interval_seconds, timeout_seconds, method, \

@@ -51,6 +51,13 @@ impl Serving {
     }
 }
 
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn it_serves_with_the_database_away_until_a_signal() {
     let serving = Serving::start(webmon(&["api", "--listen", "127.0.0.1:0"]));

@@ -41,7 +41,7 @@ fn schemathesis_finds_nothing() {
     let cure = "./test.sh installs it, or: scripts/schemathesis install";
     assert_ne!(output.status.code(), Some(3), "no schemathesis here: {cure}");
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("No issues found"), "{text}");
+    assert!(text.contains("generated, ") && text.contains(" passed"), "{text}");
     let panics = server.log().into_iter().filter(|line| line.contains("panic")).count();
     assert_eq!(panics, 0);
 }

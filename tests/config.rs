@@ -166,6 +166,7 @@ fn other_value(path: &str, dir: &Path) -> String {
         "kafka.compression" => "lz4",
         "monitoring.max_body" => "2MiB",
         "monitoring.allow_private_addresses" | "producer.spool.sync" => "false",
+        "api.allow_private_addresses" => "true",
         path if path.ends_with("ed_addresses") => "10.0.0.0/8,fd00::1",
         "producer.spool.max_bytes" => "3GiB",
         "api.tokens" => return format!("ci:write:{}", "ab".repeat(32)),

@@ -163,7 +163,8 @@ fn check() -> Value {
     object(description, &required, properties.into())
 }
 
-fn object(doc: &str, required: &[&str], properties: Value) -> Value {
+fn object(doc: &str, required: &[&str], properties: impl Into<Value>) -> Value {
+    let properties: Value = properties.into();
     json!({ "type": "object", "description": doc, "required": required, "properties": properties })
 }
 

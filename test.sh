@@ -21,13 +21,22 @@ set +a
 # The tests take the addresses alone: settings of the daemons would reach those that they start.
 unset "${!WEBMON_DATABASE_@}" "${!WEBMON_KAFKA_@}"
 
+say "a browser and schemathesis, for the API's tests"
+if ! command -v chromedriver >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get install -y -qq chromium chromium-driver >/dev/null ||
+      die "chromium can't be installed: apt-get update, then apt-get install chromium chromium-driver"
+  else warn "no chromedriver here: the test of /docs fails until chromium and chromium-driver are installed"; fi
+fi
+scripts/schemathesis install
+
 say "dependencies (cargo fetch)"
 cargo fetch --locked
 say "format (cargo fmt)"
 cargo fmt --check
 if command -v shellcheck >/dev/null; then
   say "shell scripts (shellcheck)"
-  shellcheck -x scripts/services scripts/run scripts/bench scripts/faults scripts/lib.sh test.sh build.sh .ci/run
+  shellcheck -x scripts/services scripts/run scripts/bench scripts/faults scripts/schemathesis scripts/lib.sh test.sh build.sh .ci/run
 else say "shell scripts: skipped, no shellcheck here"; fi
 say "lints (cargo clippy)"
 cargo clippy --all-targets --locked -- -D warnings

@@ -79,7 +79,7 @@ fn is_same_request(spec: &SiteSpec, before: &SiteSpec) -> bool {
         && spec.method == before.method
         && spec.headers == before.headers
         && spec.body == before.body
-        && OF_THE_REQUEST.iter().all(|key| same(key))
+        && OF_THE_REQUEST.iter().all(same)
 }
 
 /// What is known at once to be no public address.

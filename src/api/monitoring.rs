@@ -42,7 +42,8 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
         .map(|last| cursor::before_check(last.timestamp, last.check_entry_id));
     let by_id: HashMap<i64, &SiteRow> = sites.iter().map(|site| (site.website_id, site)).collect();
     let item = |check: &StoredCheck| object(check, by_id.get(&check.website_id).copied());
-    Ok(page(call, checks.iter().map(item).collect(), next))
+    let items: Vec<Value> = checks.iter().map(item).collect();
+    Ok(page(call, &items, next))
 }
 
 /// The sites that are asked for; at least one.

@@ -6,10 +6,10 @@ use super::query::{LIMIT_DEFAULT, LIMIT_MAX, TEXT_MAX};
 use super::routes::{Good, Kind, Parameter, Place, ROUTES, Route, TAGS};
 use super::{reason, schemas};
 
-/// Problems that the server answers with before a route is looked for.
-const ALWAYS: [u16; 6] = [400, 408, 421, 429, 431, 503];
+/// Problems that any request may have: of the server itself, and parameters that are not known.
+const ALWAYS: [u16; 7] = [400, 408, 421, 422, 429, 431, 503];
 /// The same, of requests with a body.
-const WITH_BODY: [u16; 4] = [411, 413, 415, 422];
+const WITH_BODY: [u16; 3] = [411, 413, 415];
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -194,7 +194,7 @@ fn parameter(parameter: &Parameter) -> Value {
 fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Text => {
-            json!({ "type": "string", "minLength": 1, "maxLength": TEXT_MAX / 4, "pattern": "^[^\\u0000]+$" })
+            json!({ "type": "string", "minLength": 1, "maxLength": TEXT_MAX, "pattern": "^[^\\u0000]+$" })
         }
         Kind::Limit => {
             json!({ "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT })
@@ -208,10 +208,7 @@ fn schema(kind: Kind) -> Value {
         Kind::SiteCursor | Kind::CheckCursor => {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 100 })
         }
-        Kind::Flag => json!({ "type": "string", "maxLength": 100 }),
-        Kind::Tags => {
-            json!({ "type": "string", "pattern": "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)$" })
-        }
+        Kind::Flag | Kind::Tags => json!({ "type": "string" }),
         Kind::Key => json!({ "type": "string", "pattern": "^[!-~]{1,255}$" }),
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::website::Fault;
 pub(super) const LIMIT_DEFAULT: u32 = 50;
 /// Most rows of a page.
 pub(super) const LIMIT_MAX: u32 = 500;
-/// Longest text of a parameter, in bytes: a URL's.
+/// Longest text of a parameter, in characters: a URL's.
 pub(super) const TEXT_MAX: usize = crate::site::URL_MAX;
 
 /// A query that has the route's parameters, each at most once and of its kind.
@@ -84,8 +84,8 @@ fn fault(kind: Kind, value: &str) -> Option<String> {
             if value.contains('\0') {
                 return Some("has a NUL".to_owned());
             }
-            if value.is_empty() || value.len() > TEXT_MAX {
-                return Some(format!("must have 1 to {TEXT_MAX} bytes"));
+            if value.is_empty() || value.chars().count() > TEXT_MAX {
+                return Some(format!("must have 1 to {TEXT_MAX} characters"));
             }
             true
         }

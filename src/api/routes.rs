@@ -64,6 +64,7 @@ pub(super) struct Good {
     pub(super) headers: &'static [&'static str],
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,

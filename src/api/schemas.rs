@@ -160,10 +160,11 @@ fn check() -> Value {
     let description = "A check, with the names of the columns of check_entry.";
     let properties: Map<String, Value> =
         columns.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
-    object(description, &required, properties.into())
+    object(description, &required, properties)
 }
 
-fn object(doc: &str, required: &[&str], properties: Value) -> Value {
+fn object(doc: &str, required: &[&str], properties: impl Into<Value>) -> Value {
+    let properties: Value = properties.into();
     json!({ "type": "object", "description": doc, "required": required, "properties": properties })
 }
 
@@ -201,7 +202,7 @@ fn uptime() -> Value {
     let region = object(
         "Its checks from one region.",
         &[&COUNTS[..], &["region", "hours"]].concat(),
-        region.into(),
+        region,
     );
     let window = object(
         "Its checks in some time.",
@@ -210,7 +211,7 @@ fn uptime() -> Value {
             "window": { "enum": ["24h", "7d", "30d", null], "description": "null where bounds were given." },
             "from": time("Counted from here, a whole hour."),
             "to": time("Up to before here, a whole hour."),
-            "total": object("All regions together.", &COUNTS, counts().into()),
+            "total": object("All regions together.", &COUNTS, counts()),
             "regions": { "type": "array", "items": region },
         }),
     );
@@ -256,7 +257,7 @@ fn response_times() -> Value {
             "region": { "type": ["string", "null"], "description": "null: all together." },
             "from": time("Counted from here."),
             "to": time("Up to before here."),
-            "items": { "type": "array", "items": object("An hour or a day.", &required, period.into()) },
+            "items": { "type": "array", "items": object("An hour or a day.", &required, period) },
         }),
     )
 }

@@ -24,11 +24,12 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| has_more).map(|row| cursor::after_site(row.website_id));
-    Ok(page(call, rows.iter().map(object).map(Value::Object).collect(), next))
+    let items: Vec<Value> = rows.iter().map(object).map(Value::Object).collect();
+    Ok(page(call, &items, next))
 }
 
 /// A page of a list, and where the next one is.
-pub(super) fn page(call: &Call<'_>, items: Vec<Value>, next: Option<String>) -> Response {
+pub(super) fn page(call: &Call<'_>, items: &[Value], next: Option<String>) -> Response {
     let response = Response::json(200, &json!({ "items": items, "next": next }));
     match next {
         None => response,

@@ -303,3 +303,53 @@ fn denied_networks_are_refused_also_where_all_is_allowed_and_own_listeners_where
     }
     assert_eq!(server.requests().len(), 2);
 }
+
+#[test]
+fn a_public_site_is_refused_private_addresses_whatever_is_allowed() {
+    let wire = Tripwire::new();
+    let port = wire.port();
+    let lookup: Lookup = Arc::new(|host| match host {
+        "inner.example" => Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+        other => Err(std::io::Error::other(format!("{other} is not known"))),
+    });
+    let own_listeners = vec![SocketAddr::from((Ipv4Addr::new(93, 184, 216, 34), 9464))];
+    let options = ProbeOptions { own_listeners, ..options() };
+    assert!(options.allow_private_addresses, "as it is by default");
+    let parts = ProbeParts { lookup: Some(lookup), ..ProbeParts::default() };
+    let prober = Prober::with_parts(options.clone(), parts.clone()).unwrap();
+    let public = |url: &str, settings: &[(&str, &str)]| {
+        let mut spec = spec(url);
+        for (name, text) in [&[("addresses", "public")], settings].concat() {
+            spec.settings.set(name, SettingValue::Text(text.to_owned())).unwrap();
+        }
+        build(&spec)
+    };
+    // A number, a name, a proxy's number, a site's behind a proxy, and our own listener.
+    let proxy = format!("http://127.0.0.1:{port}");
+    for (url, settings) in [
+        (format!("http://127.0.0.1:{port}/"), &[][..]),
+        (format!("http://[::1]:{port}/"), &[]),
+        (format!("http://inner.example:{port}/"), &[]),
+        (format!("http://127.0.0.1:{port}/"), &[("connection", "kept")]),
+        ("http://93.184.216.34/".to_owned(), &[("proxy", proxy.as_str())]),
+        ("http://93.184.216.34:9464/".to_owned(), &[]),
+    ] {
+        let check = check_with(&prober, public(&url, settings));
+        assert_eq!(check.failure.map(|f| f.kind), Some(Blocked), "{url}");
+        wire.assert_untouched(&url);
+    }
+    // A redirect: the first hop is allowed by the list, the second is not.
+    let target = format!("http://127.0.0.2:{port}/");
+    let head = format!("HTTP/1.1 302 Found\r\nLocation: {target}");
+    let server = Server::script(&[answer(&head, "")]);
+    let allowed_addresses = vec!["127.0.0.1/32".parse().unwrap()];
+    let options = ProbeOptions { allowed_addresses, ..options };
+    let prober = Prober::with_parts(options, parts).unwrap();
+    let check = check_with(&prober, public(&server.url(), &[]));
+    assert_eq!(check.failure.map(|f| f.kind), Some(Blocked));
+    assert_eq!(server.requests().len(), 1, "what the configuration names is public enough");
+    wire.assert_untouched(&target);
+    // Without the setting, all of it is dialled.
+    let server = Server::script(&[answer("HTTP/1.1 200 OK", "hello")]);
+    up(&check_with(&prober, build(&spec(&server.url()))));
+}

@@ -163,9 +163,10 @@ fn check() -> Value {
     object(description, &required, properties)
 }
 
-fn object(doc: &str, required: &[&str], properties: impl Into<Value>) -> Value {
-    let properties: Value = properties.into();
-    json!({ "type": "object", "description": doc, "required": required, "properties": properties })
+fn object(doc: &str, required: &[&str], properties: Value) -> Value {
+    let mut schema = json!({ "type": "object", "description": doc, "required": required });
+    schema["properties"] = properties;
+    schema
 }
 
 fn ratio() -> Value {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use webmon::check::FailureKind::{Blocked, Dns, Redirect};
 use webmon::probe::{Lookup, ProbeOptions, ProbeParts, Prober};
-use webmon::site::SiteDefaults;
+use webmon::site::{SettingValue, SiteDefaults};
 
 use super::support::{Server, answer, build, check_with, down, options, prober_with, spec, up};
 
@@ -334,8 +334,7 @@ fn a_public_site_is_refused_private_addresses_whatever_is_allowed() {
         ("http://93.184.216.34/".to_owned(), &[("proxy", proxy.as_str())]),
         ("http://93.184.216.34:9464/".to_owned(), &[]),
     ] {
-        let check = check_with(&prober, public(&url, settings));
-        assert_eq!(check.failure.map(|f| f.kind), Some(Blocked), "{url}");
+        check_with(&prober, public(&url, settings), &down(Blocked, " is "));
         wire.assert_untouched(&url);
     }
     // A redirect: the first hop is allowed by the list, the second is not.
@@ -345,11 +344,10 @@ fn a_public_site_is_refused_private_addresses_whatever_is_allowed() {
     let allowed_addresses = vec!["127.0.0.1/32".parse().unwrap()];
     let options = ProbeOptions { allowed_addresses, ..options };
     let prober = Prober::with_parts(options, parts).unwrap();
-    let check = check_with(&prober, public(&server.url(), &[]));
-    assert_eq!(check.failure.map(|f| f.kind), Some(Blocked));
+    check_with(&prober, public(&server.url(), &[]), &down(Blocked, "127.0.0.2 is a loopback"));
     assert_eq!(server.requests().len(), 1, "what the configuration names is public enough");
     wire.assert_untouched(&target);
     // Without the setting, all of it is dialled.
     let server = Server::script(&[answer("HTTP/1.1 200 OK", "hello")]);
-    up(&check_with(&prober, build(&spec(&server.url()))));
+    check_with(&prober, build(&spec(&server.url())), &up());
 }

@@ -130,19 +130,19 @@ impl Listing {
     }
 
     fn register(&mut self, name: &str, help: &str, metric: impl Labelled) {
-        if self.describe(name.to_owned(), &metric) {
+        if self.describe(name, &metric) {
             self.registry.register(name, help, metric);
         }
     }
 
     fn register_with_unit(&mut self, name: &str, help: &str, unit: Unit, metric: impl Labelled) {
-        if self.describe(format!("{name}_{}", unit.as_str()), &metric) {
+        if self.describe(&format!("{name}_{}", unit.as_str()), &metric) {
             self.registry.register_with_unit(name, help, unit, metric);
         }
     }
 
     /// Whether it is shown.
-    fn describe(&mut self, name: String, metric: &impl Labelled) -> bool {
+    fn describe(&mut self, name: &str, metric: &impl Labelled) -> bool {
         let total = if matches!(metric.metric_type(), MetricType::Counter) { "_total" } else { "" };
         let (name, labels) = (format!("webmon_{name}{total}"), metric.labels());
         self.described.push(Described { name, labels, role: self.role });

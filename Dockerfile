@@ -47,12 +47,12 @@ USER 10001:10001
 # Where config.yaml and, if mounted, .env are looked for: readable whatever is mounted on the spool.
 WORKDIR /etc/webmon
 VOLUME /var/lib/webmon
-EXPOSE 9464 9465
+EXPOSE 9464 9465 8080
 
 # Alive, not ready: a daemon waits out an outage of its database or broker, and restarting it then
-# would only throw away what it knows. Which of the two daemons runs here shows by its port.
+# would only throw away what it knows. Which of the three runs here shows by its port.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-  CMD webmon healthcheck --url http://127.0.0.1:9464/livez || webmon healthcheck --url http://127.0.0.1:9465/livez
+  CMD for port in 9464 9465 8080; do webmon healthcheck --url http://127.0.0.1:$port/livez && exit; done; exit 1
 CMD ["producer"]
 
 ARG VERSION=dev

@@ -163,9 +163,9 @@ fn check() -> Value {
     object(description, &required, properties)
 }
 
-fn object(doc: &str, required: &[&str], properties: Value) -> Value {
+fn object(doc: &str, required: &[&str], properties: impl Into<Value>) -> Value {
     let mut schema = json!({ "type": "object", "description": doc, "required": required });
-    schema["properties"] = properties;
+    schema["properties"] = properties.into();
     schema
 }
 

@@ -1,5 +1,8 @@
 //! `webmon api` on a database of its own, and a client that asks it.
 
+// Each test uses a part of it, and is a crate of its own.
+#![allow(dead_code)]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;

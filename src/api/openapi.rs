@@ -8,8 +8,7 @@ use super::{reason, schemas};
 
 /// Problems that any request may have: of the server itself (also where a body is sent that nobody
 /// wants, or a wrong token that nobody needs), and parameters that are not known.
-const ALWAYS: [u16; 15] =
-    [400, 401, 408, 411, 413, 414, 417, 421, 422, 429, 431, 500, 501, 503, 505];
+const ALWAYS: [u16; 14] = [400, 401, 408, 413, 414, 417, 421, 422, 429, 431, 500, 501, 503, 505];
 /// The same, of requests with a body.
 const WITH_BODY: [u16; 1] = [415];
 

@@ -126,13 +126,13 @@ fn those_who_ask_for_much_and_read_nothing_take_bounded_memory() {
 fn a_database_that_hangs_takes_nothing_else_along() {
     let cluster = Cluster::start(&[], &[], &[]);
     // A call is given up after 20 s; two of them, one after the other, would be too long.
-    let env = [("WEBMON_API_DEADLINE", "35"), ("WEBMON_API_THREADS", "2")];
+    let env = [("WEBMON_API_DEADLINE", "35"), ("WEBMON_API_THREADS", "8")];
     let server = Server::at(TestDatabase::create_at(&cluster.url(), "api_hung"), &env);
     assert_eq!(server.get("/websites").status, 200);
     let frozen = cluster.freeze();
     let request = format!("GET /websites HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
     // More than there are threads and places to wait.
-    let mut waiting: Vec<TcpStream> = (0..24)
+    let mut waiting: Vec<TcpStream> = (0..90)
         .map(|_| {
             let mut client = TcpStream::connect(&server.address).unwrap();
             client.set_read_timeout(Some(CAP)).unwrap();
@@ -140,15 +140,16 @@ fn a_database_that_hangs_takes_nothing_else_along() {
             client
         })
         .collect();
-    // Two are under way and sixteen wait; the others are told so at once.
+    // Eight are under way and 64 wait; the others are told so at once.
     waiting.iter().for_each(|client| client.set_nonblocking(true).unwrap());
     crate::support::eventually("all places are taken", || {
         let told = waiting.iter().filter(|client| client.peek(&mut [0]).is_ok()).count();
-        if told >= 6 { Ok(()) } else { Err(told) }
+        if told >= 18 { Ok(()) } else { Err(told) }
     });
     waiting.iter().for_each(|client| client.set_nonblocking(false).unwrap());
     for path in ["/livez", "/docs", "/openapi.json", "/metrics", "/"] {
-        let status = server.get(path).status;
+        let answer = server.get(path);
+        let status = answer.status;
         assert!([200, 302].contains(&status), "{path}: {status}");
     }
     // One call that was given up is enough for those behind it.

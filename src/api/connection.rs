@@ -23,9 +23,11 @@ use crate::telemetry::{ByReason, ByRequest, metrics};
 const LINGER: Duration = Duration::from_secs(2);
 /// What it may still send meanwhile: the rest of a body that was refused at its head.
 const EXCESS_MAX: usize = 4 << 20;
-/// A head that is not whole after this long is not coming in one go, as those of honest clients
-/// do: where there is no room for others, it goes.
-const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// Who has moved fewer than [`PACE`] bytes for this long, while it should send a request or take an
+/// answer, does not do as honest clients do: where there is no room for others, it goes.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More than those send who drip to seem busy, less than the slowest link carries in that time.
+const PACE: usize = 4 << 10;
 /// Bytes sent in one turn: others want theirs.
 const TURN: usize = 1 << 20;
 /// Bytes read at once.
@@ -90,6 +92,21 @@ pub(super) struct Connection {
     since: Duration,
     /// When the request was whole.
     whole_at: Duration,
+    /// Since when fewer than [`PACE`] bytes have moved, and how many.
+    pace: (Duration, usize),
+    /// Whether the last request's caller may do anything.
+    is_known: bool,
+}
+
+/// What goes first where there is no room: smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Expendable {
+    /// Nothing came of a request since then.
+    Idle(Duration),
+    /// It has all but stopped, and showed no token.
+    Stranger(Duration),
+    /// It has all but stopped.
+    Known(Duration),
 }
 
 impl Connection {
@@ -111,6 +128,8 @@ impl Connection {
             deadline: time + limits.first_byte,
             since: time,
             whole_at: time,
+            pace: (time, 0),
+            is_known: false,
         }
     }
 
@@ -137,12 +156,29 @@ impl Connection {
         matches!(self.phase, Phase::Waiting)
     }
 
-    /// Since when it could be closed for the sake of others, if it could be.
-    pub(super) fn expendable_since(&self, time: Duration) -> Option<Duration> {
-        let is_slow = matches!(self.phase, Phase::Receiving)
-            && self.exchange.is_none()
-            && time >= self.since + HEAD_PATIENCE;
-        (self.is_idle() || is_slow).then_some(self.since)
+    /// Bytes of an answer that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.output.iter().map(Vec::len).sum()
+    }
+
+    /// Whether, and how easily, it could be closed for the sake of others.
+    pub(super) fn expendable(&self, time: Duration) -> Option<Expendable> {
+        match self.phase {
+            Phase::Waiting => Some(Expendable::Idle(self.since)),
+            Phase::Receiving | Phase::Sending { .. } if time >= self.pace.0 + PATIENCE => {
+                let kind = if self.is_known { Expendable::Known } else { Expendable::Stranger };
+                Some(kind(self.since))
+            }
+            _ => None,
+        }
+    }
+
+    /// So many bytes went one way or the other.
+    fn moved(&mut self, count: usize, time: Duration) {
+        self.pace.1 += count;
+        if self.pace.1 >= PACE {
+            self.pace = (time, 0);
+        }
     }
 
     /// Goes as far as it can without waiting; whether there is more to come.
@@ -162,9 +198,19 @@ impl Connection {
         !matches!(self.phase, Phase::Handling { .. }) && self.advance(context)
     }
 
-    /// A thread has answered.
-    pub(super) fn complete(&mut self, response: Response, context: &mut Context<'_>) -> bool {
-        if matches!(self.phase, Phase::Handling { .. }) {
+    /// A thread has answered; `has_room`: whether its answer may wait for the client.
+    pub(super) fn complete(
+        &mut self,
+        response: Response,
+        has_room: bool,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let is_wanted = matches!(self.phase, Phase::Handling { .. });
+        if is_wanted && !has_room {
+            let problem = Problem::new(503, "too many answers wait for their clients");
+            let response = problem.response().with("Retry-After", "1");
+            self.refuse(response, "output", context.time);
+        } else if is_wanted {
             let is_kept = !context.is_stopping
                 && self.exchange.as_ref().is_some_and(|exchange| exchange.head.is_kept);
             self.answer(response, if is_kept { Then::Next } else { Then::Close }, context.time);
@@ -222,6 +268,7 @@ impl Connection {
                         let count = self.stream.write(&rest[..rest.len().min(turn)])?;
                         *sent += count;
                         turn -= count;
+                        self.moved(count, context.time);
                     }
                 }
                 Phase::Draining { ref mut left } => {
@@ -241,7 +288,9 @@ impl Connection {
             Then::Body => self.phase = Phase::Receiving,
             Then::Next => {
                 self.since = context.time;
+                self.pace = (context.time, 0);
                 if self.reader.has_input() {
+                    self.is_known = false;
                     self.phase = Phase::Receiving;
                     self.deadline = context.time + context.limits.deadline;
                 } else {
@@ -265,9 +314,12 @@ impl Connection {
                 let mut bytes = [0; PIECE];
                 let count = self.stream.read(&mut bytes)?;
                 self.reader.add(&bytes[..count]);
+                self.moved(count, context.time);
                 if count > 0 && self.is_idle() {
                     self.phase = Phase::Receiving;
                     self.since = context.time;
+                    self.pace = (context.time, count);
+                    self.is_known = false;
                     self.deadline = context.time + context.limits.deadline;
                 }
                 return Ok(count > 0);
@@ -295,6 +347,7 @@ impl Connection {
             Ok(caller) => (caller, None),
             Err(refused) => (nobody, Some(refused)),
         };
+        self.is_known = caller.role.is_some();
         self.exchange = Some(Exchange { head, caller, sharing });
         self.whole_at = context.time;
         if let Some(refused) = refused {
@@ -344,6 +397,7 @@ impl Connection {
         let code = response.status;
         self.output = encode(response, manner);
         self.phase = Phase::Sending { sent: 0, then };
+        self.pace = (time, 0);
         let took = time.saturating_sub(self.whole_at);
         let method = head.map_or("none", |head| head.method.as_str());
         let status = match code {

@@ -42,7 +42,8 @@ pub(super) fn uptime(call: &Call<'_>) -> Answer {
             let to = end(call);
             let (_, longest) = WINDOWS[2];
             let from = from.unwrap_or_else(|| before(to, longest));
-            vec![(None, from, in_order(from, to)?)]
+            in_order(call, from, to)?;
+            vec![(None, from, to)]
         }
     };
     let mut counted: Vec<Value> = Vec::new();
@@ -101,7 +102,7 @@ pub(super) fn response_times(call: &Call<'_>) -> Answer {
     };
     let to = end(call);
     let from = call.query.time("from").unwrap_or_else(|| before(to, usual));
-    let to = in_order(from, to)?;
+    in_order(call, from, to)?;
     if to.duration_since(from) > longest {
         let days = longest.as_hours() / 24;
         let message = format!("is more than {days} days before to, the longest time by {name}");
@@ -144,13 +145,24 @@ fn period(period: &Period) -> Value {
     })
 }
 
-/// `to`, if it is after `from`.
-fn in_order(from: Timestamp, to: Timestamp) -> Result<Timestamp, Refusal> {
-    if from < to { Ok(to) } else { Err(Refusal::of_field("to", "must be after from")) }
+/// Whether there is time between the bounds, all of it such that a check may have been due.
+fn in_order(call: &Call<'_>, from: Timestamp, to: Timestamp) -> Result<(), Refusal> {
+    for name in ["from", "to"] {
+        if call.query.time(name).is_some_and(|time| time < Timestamp::UNIX_EPOCH) {
+            return Err(Refusal::of_field(name, "must not be before 1970-01-01T00:00:00Z"));
+        }
+    }
+    match call.query.time("to") {
+        _ if from < to => Ok(()),
+        Some(_) => Err(Refusal::of_field("to", "must be after from")),
+        None => Err(Refusal::of_field("from", "must be before now, as long as to is not given")),
+    }
 }
 
+/// So long before `time`, but not before there was any check.
 fn before(time: Timestamp, length: SignedDuration) -> Timestamp {
-    time.checked_sub(length).unwrap_or(Timestamp::MIN)
+    let earlier = time.checked_sub(length).unwrap_or(Timestamp::MIN);
+    earlier.max(Timestamp::UNIX_EPOCH)
 }
 
 fn down_to(time: Timestamp, length: SignedDuration) -> Timestamp {

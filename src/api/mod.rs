@@ -21,6 +21,7 @@ mod history;
 mod input;
 mod monitoring;
 mod openapi;
+mod pages;
 mod pool;
 mod query;
 mod rate;
@@ -47,4 +48,11 @@ pub use service::{Api, ApiOptions};
 pub trait Service: Send + Sync {
     /// The answer to `request`.
     fn respond(&self, request: &Request) -> Response;
+
+    /// Whether the answer needs nothing but this process, and so must not wait behind those that
+    /// may take long; a thread of its own gives it. Called by the thread that reads all requests.
+    fn is_quick(&self, request: &Request) -> bool {
+        let _ = request;
+        false
+    }
 }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::pages::page;
 use super::refusal::{Answer, Refusal};
 use super::service::Call;
-use super::websites::page;
 use super::{Problem, Response, addresses, cursor};
 use crate::check::Phases;
 use crate::runtime::wall;
@@ -29,21 +29,15 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
     if from >= to {
         return Err(Refusal::of_field("to", "must be after from"));
     }
-    let limit = call.query.limit();
-    let before = call.query.text("cursor").and_then(cursor::check);
+    let begin = call.query.text("cursor").and_then(cursor::check);
     let ids: Vec<i64> = sites.iter().map(|site| site.website_id).collect();
-    // One more tells whether there is a next page.
-    let mut checks = call.store().checks_of_sites(&ids, from, to, limit + 1, before)?;
-    let has_more = checks.len() > limit as usize;
-    checks.truncate(limit as usize);
-    let next = checks
-        .last()
-        .filter(|_| has_more)
-        .map(|last| cursor::before_check(last.timestamp, last.check_entry_id));
     let by_id: HashMap<i64, &SiteRow> = sites.iter().map(|site| (site.website_id, site)).collect();
+    let read = |last: Option<&StoredCheck>, limit| {
+        let before = last.map(|check| (check.timestamp, check.check_entry_id)).or(begin);
+        call.store().checks_of_sites(&ids, from, to, limit, before)
+    };
     let item = |check: &StoredCheck| object(check, by_id.get(&check.website_id).copied());
-    let items: Vec<Value> = checks.iter().map(item).collect();
-    Ok(page(call, &items, next))
+    page(call, read, item, |check| cursor::before_check(check.timestamp, check.check_entry_id))
 }
 
 /// The sites that are asked for; at least one.

@@ -6,10 +6,11 @@ use super::query::{LIMIT_DEFAULT, LIMIT_MAX, TEXT_MAX};
 use super::routes::{Good, Kind, Parameter, Place, ROUTES, Route, TAGS};
 use super::{reason, schemas};
 
-/// Problems that any request may have: of the server itself, and parameters that are not known.
-const ALWAYS: [u16; 7] = [400, 408, 421, 422, 429, 431, 503];
+/// Problems that any request may have: of the server itself (also where a body is sent that nobody
+/// wants, or a wrong token that nobody needs), and parameters that are not known.
+const ALWAYS: [u16; 14] = [400, 401, 408, 413, 414, 417, 421, 422, 429, 431, 500, 501, 503, 505];
 /// The same, of requests with a body.
-const WITH_BODY: [u16; 3] = [411, 413, 415];
+const WITH_BODY: [u16; 1] = [415];
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -92,7 +93,7 @@ fn answers(route: &Route) -> Value {
     let mut problems: Vec<u16> = ALWAYS.to_vec();
     problems.extend(route.problems);
     if route.role.is_some() {
-        problems.extend([401, 403]);
+        problems.push(403);
     }
     if route.body.is_some() {
         problems.extend(WITH_BODY);
@@ -129,6 +130,10 @@ fn good(good: &Good) -> Value {
             schema => content(&schemas::reference(schema), schemas::example(schema)),
         };
         answer.insert("content".to_owned(), json!({ kind: content }));
+        if good.status >= 400 {
+            let problem = self::content(&schemas::reference("Problem"), None);
+            answer["content"]["application/problem+json"] = problem;
+        }
     }
     Value::Object(answer)
 }
@@ -150,7 +155,7 @@ fn responses() -> Value {
         ROUTES.iter().flat_map(|route| route.problems.iter().copied()).collect();
     statuses.extend(ALWAYS);
     statuses.extend(WITH_BODY);
-    statuses.extend([401, 403]);
+    statuses.push(403);
     statuses.sort_unstable();
     statuses.dedup();
     let problem = content(&schemas::reference("Problem"), None);
@@ -209,7 +214,7 @@ fn schema(kind: Kind) -> Value {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 100 })
         }
         Kind::Flag | Kind::Tags => json!({ "type": "string" }),
-        Kind::Key => json!({ "type": "string", "pattern": "^[!-~]{1,255}$" }),
+        Kind::Key => json!({ "type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$" }),
     }
 }
 

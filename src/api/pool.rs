@@ -16,6 +16,9 @@ use crate::telemetry::{ByDaemonThread, metrics};
 /// the end still come long before their deadline, and what a burst leaves over is told so at once.
 const WAITING_PER_THREAD: usize = 8;
 
+/// The same for the one thread that gives what needs nothing but this process: it takes a moment.
+const WAITING_QUICK: usize = 64;
+
 /// A request with the connection it came from.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -48,14 +51,16 @@ impl Bell {
 }
 
 /// The way to the threads and back.
-#[derive(Debug)]
 pub(super) struct Pool {
+    service: Arc<dyn Service>,
     jobs: Sender<Job>,
+    /// To a thread that nothing holds up.
+    quick: Sender<Job>,
     done: Receiver<Done>,
 }
 
 impl Pool {
-    /// Starts so many threads; they end when this value is gone.
+    /// Starts so many threads, and one for what is quick; they end when this value is gone.
     pub(super) fn start(
         count: usize,
         service: &Arc<dyn Service>,
@@ -63,21 +68,22 @@ impl Pool {
         threads: &mut Threads,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = bounded(count * WAITING_PER_THREAD);
+        let (quick, quick_inbox) = bounded(WAITING_QUICK);
         // Each thread's answer has room, so that none of them waits for the one that polls.
-        let (outbox, done) = bounded(count * (WAITING_PER_THREAD + 1));
-        for number in 1..=count {
+        let (outbox, done) = bounded(count * (WAITING_PER_THREAD + 1) + WAITING_QUICK + 1);
+        let usual = (1..=count).map(|number| (format!("api-{number}"), &inbox));
+        for (name, inbox) in usual.chain([("api-quick".to_owned(), &quick_inbox)]) {
             let (inbox, outbox) = (inbox.clone(), outbox.clone());
             let (service, bell) = (service.clone(), bell.clone());
-            threads.spawn(&format!("api-{number}"), move || {
-                work(&*service, &inbox, &outbox, &bell);
-            })?;
+            threads.spawn(&name, move || work(&*service, &inbox, &outbox, &bell))?;
         }
-        Ok(Self { jobs, done })
+        Ok(Self { service: service.clone(), jobs, quick, done })
     }
 
     /// Hands a request on, unless too many wait already.
     pub(super) fn give(&self, job: Job) -> bool {
-        self.jobs.try_send(job).is_ok()
+        let way = if self.service.is_quick(&job.request) { &self.quick } else { &self.jobs };
+        way.try_send(job).is_ok()
     }
 
     /// An answer that has come.

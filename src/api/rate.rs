@@ -22,12 +22,18 @@ pub(super) enum Who {
     Others,
 }
 
+/// What stands for all addresses that one machine may have: the address itself, of IPv6 its
+/// network of 64 bits.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        four => four,
+    }
+}
+
 impl Who {
     pub(super) fn at(address: IpAddr) -> Self {
-        Self::Address(match address {
-            IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
-            four => four,
-        })
+        Self::Address(network(address))
     }
 }
 

@@ -64,6 +64,16 @@ pub(super) struct Good {
     pub(super) headers: &'static [&'static str],
 }
 
+/// What an answer needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// This process alone, and a moment.
+    Nothing,
+    Database,
+    /// What its handler looks after by itself.
+    Other,
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Route {
     pub(super) method: Method,
@@ -80,6 +90,7 @@ pub(super) struct Route {
     pub(super) good: &'static [Good],
     /// Status codes of its problems, beside those that any route may have.
     pub(super) problems: &'static [u16],
+    pub(super) needs: Needs,
     pub(super) handler: fn(&Call<'_>) -> Answer,
 }
 
@@ -194,8 +205,13 @@ const fn route(
         body: None,
         good: &[],
         problems: &[],
+        needs: Needs::Database,
         handler,
     }
+}
+
+const fn quick(route: Route) -> Route {
+    Route { needs: Needs::Nothing, ..route }
 }
 
 const fn open(route: Route) -> Route {
@@ -417,6 +433,7 @@ pub(super) static ROUTES: &[Route] = &[
         body: Some(Body { schema: "CheckRequest", types: &[JSON] }),
         good: &[json("CheckMessage", "The check, as it would go to Kafka.")],
         problems: &[422],
+        needs: Needs::Other,
         ..route(Post, "/check", "checkNow", "check", "Check a URL now", checking::check)
     },
     Route {
@@ -424,19 +441,24 @@ pub(super) static ROUTES: &[Route] = &[
         problems: &[503],
         ..route(Get, "/status", "getStatus", "state", "How webmon is doing", state::status)
     },
-    open(Route {
+    quick(open(Route {
         good: &[Good { content: (TEXT, ""), ..json("", "It does.") }],
         ..route(Get, "/livez", "isAlive", "state", "Whether the process answers", state::livez)
-    }),
+    })),
     open(Route {
         parameters: &[&VERBOSE],
         good: &[
             Good { content: (TEXT, ""), ..json("", "It can.") },
-            Good { status: 503, content: (TEXT, ""), ..json("", "It can't, and why.") },
+            Good {
+                status: 503,
+                content: (TEXT, ""),
+                ..json("", "It can't; why is told to those who may read.")
+            },
         ],
+        needs: Needs::Other,
         ..route(Get, "/readyz", "isReady", "state", "Whether it can do its work", state::readyz)
     }),
-    Route {
+    quick(Route {
         good: &[Good { content: (METRICS, ""), ..json("", "In the format of OpenMetrics.") }],
         ..route(
             Get,
@@ -446,11 +468,14 @@ pub(super) static ROUTES: &[Route] = &[
             "Metrics for Prometheus",
             service::metrics_page,
         )
-    },
-    open(route(Get, "/openapi.json", "", "", "", docs::document)),
-    open(route(Get, "/docs", "", "", "", docs::page)),
-    open(Route { parameters: &[&ASSET], ..route(Get, "/docs/{asset}", "", "", "", docs::asset) }),
-    open(route(Get, "/", "", "", "", docs::home)),
+    }),
+    quick(open(route(Get, "/openapi.json", "", "", "", docs::document))),
+    quick(open(route(Get, "/docs", "", "", "", docs::page))),
+    quick(open(Route {
+        parameters: &[&ASSET],
+        ..route(Get, "/docs/{asset}", "", "", "", docs::asset)
+    })),
+    quick(open(route(Get, "/", "", "", "", docs::home))),
 ];
 
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

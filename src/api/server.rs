@@ -6,8 +6,9 @@
 //!   silent, drips or stops reading holds one connection until its deadline, and no thread.
 //! - From its first byte to the last one of its answer a request has [`Limits::deadline`]. What a
 //!   thread answers later is thrown away.
-//! - At the cap on connections, or on those of one address, idle ones are closed first, oldest
-//!   first; then newcomers are refused.
+//! - At the cap on connections, or on those of one network, idle ones are closed first, oldest
+//!   first, then those that have all but stopped, without a token first; then newcomers are refused.
+//! - Answers that wait for their clients take bounded memory, all together.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -17,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use super::Service;
 use super::access::{Access, AccessOptions, Ends};
 use super::connection::{Connection, Context};
 use super::pool::{Bell, Done, Pool};
 use super::response::Problem;
+use super::{Service, rate};
 use crate::runtime::{Stop, Threads, mono};
 use crate::telemetry::metrics;
 
@@ -33,6 +35,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const ACCEPTS_MAX: usize = 64;
 /// Connections beside the cap that were told their last answer and end within seconds.
 const LEAVING_MAX: usize = 64;
+/// Bytes of answers that clients have not taken yet, of all connections together. Past that, and
+/// after those that take nothing were closed, larger answers than [`SMALL`] are not given.
+const HELD_MAX: usize = 256 << 20;
+/// Answers of up to so many bytes are always given: for each connection one is little.
+const SMALL: usize = 64 << 10;
+/// Bytes of an answer that the kernel keeps for each connection, besides; left to itself it takes
+/// megabytes, which count against the memory that a container may have.
+const SEND_BUFFER: usize = 256 << 10;
 /// How long requests under way may take to end at a stop.
 const STOPPING: Duration = Duration::from_secs(10);
 
@@ -41,7 +51,7 @@ const STOPPING: Duration = Duration::from_secs(10);
 pub struct Limits {
     /// Threads that answer.
     pub threads: usize,
-    /// Connections at once; half of them from one address.
+    /// Connections at once; half of them from one address, or one IPv6 network of 64 bits.
     pub connections: usize,
     /// From a request's first byte to the last one of its answer.
     pub deadline: Duration,
@@ -227,10 +237,28 @@ impl Server {
     fn take_answers(&mut self, time: Duration) {
         while let Some(done) = self.pool.take() {
             let Done { connection, response } = done;
+            let size = response.body.len();
+            let has_room = size <= SMALL || self.make_room_for(size, time);
             let mut response = Some(response);
             self.each(vec![connection], time, |connection, context| {
-                response.take().is_some_and(|response| connection.complete(response, context))
+                response
+                    .take()
+                    .is_some_and(|response| connection.complete(response, has_room, context))
             });
+        }
+    }
+
+    /// Whether an answer of so many bytes may be held; for its sake those that their clients don't
+    /// take are given up.
+    fn make_room_for(&mut self, size: usize, time: Duration) -> bool {
+        loop {
+            let held: usize = self.connections.values().map(Connection::held).sum();
+            if held + size <= HELD_MAX {
+                return true;
+            }
+            if !self.make_room(|connection| connection.held() > SMALL, time) {
+                return false;
+            }
         }
     }
 
@@ -251,7 +279,7 @@ impl Server {
                         log::warn!(error:% = error; "connection not accepted, trying again");
                     }
                     // An idle one may hold what is missing.
-                    if !self.make_room(None, time) {
+                    if !self.make_room(|_| true, time) {
                         self.resting_until = Some(time + ACCEPT_RETRY);
                         return;
                     }
@@ -263,14 +291,17 @@ impl Server {
     fn welcome(&mut self, stream: TcpStream, peer: IpAddr, time: Duration) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
         let ends = Ends { peer, local: stream.local_addr()?.ip().to_canonical() };
         self.last_id += 1;
         let id = self.last_id;
         let mut newcomer = Connection::new(id, stream, ends, &self.limits, time);
         let cap = self.limits.connections;
-        let has_room = (self.count(|_| true) < cap || self.make_room(None, time))
-            && (self.count(|c| c.ends.peer == peer) < (cap / 2).max(1)
-                || self.make_room(Some(peer), time));
+        let network = rate::network(peer);
+        let is_in = |c: &Connection| !c.is_leaving();
+        let is_near = |c: &Connection| is_in(c) && rate::network(c.ends.peer) == network;
+        let has_room = (self.count(is_in) < cap || self.make_room(is_in, time))
+            && (self.count(is_near) < (cap / 2).max(1) || self.make_room(is_near, time));
         if !has_room {
             let problem = Problem::new(503, "too many connections");
             let response = problem.response().with("Retry-After", "1");
@@ -288,25 +319,24 @@ impl Server {
         Ok(())
     }
 
-    /// How many take part and are so.
-    fn count(&self, is_so: impl Fn(&Connection) -> bool) -> usize {
-        self.connections.values().filter(|c| !c.is_leaving() && is_so(c)).count()
+    fn count(&self, is_one: impl Fn(&Connection) -> bool) -> usize {
+        self.connections.values().filter(|c| is_one(c)).count()
     }
 
-    /// Closes what has been idle longest, of `peer` alone if one is given; whether there was one.
-    fn make_room(&mut self, peer: Option<IpAddr>, time: Duration) -> bool {
+    /// Closes the first to go of these, if one can; whether there was one.
+    fn make_room(&mut self, is_one: impl Fn(&Connection) -> bool, time: Duration) -> bool {
         let candidates = self
             .connections
             .iter()
-            .filter(|(_, connection)| peer.is_none_or(|peer| connection.ends.peer == peer))
-            .filter_map(|(id, connection)| Some((connection.expendable_since(time)?, *id)));
+            .filter(|(_, connection)| is_one(connection))
+            .filter_map(|(id, connection)| Some((connection.expendable(time)?, *id)));
         let mut candidates: Vec<_> = candidates.collect();
         candidates.sort_unstable();
         for (_, id) in candidates {
             // It may have spoken since the poll.
-            self.each(vec![id], time, Connection::advance);
+            self.each(vec![id], time, Connection::wake);
             match self.connections.get(&id) {
-                Some(other) if other.expendable_since(time).is_none() => {}
+                Some(other) if other.expendable(time).is_none() => {}
                 _ => {
                     self.connections.remove(&id);
                     return true;

@@ -1,17 +1,23 @@
 //! The resources as a [`Service`]: finds the route, looks at the caller, answers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::query::Query;
 use super::refusal::{Answer, Refusal};
-use super::routes::{ROUTES, Route};
+use super::routes::{Needs, ROUTES, Route};
 use super::{Method, Problem, Request, Response, Service, openapi};
 use crate::probe::Prober;
+use crate::runtime::mono;
 use crate::site::SiteDefaults;
-use crate::store::{Store, StoreError};
+use crate::store::{ErrorKind, Store, StoreError};
 use crate::telemetry::{metrics, shown};
+
+/// After a database that did not answer all who need it are told so at once for this long: each
+/// of them would hold a thread until the call is given up.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// What the resources stand on.
 #[derive(Clone, Debug)]
@@ -35,7 +41,15 @@ pub struct Api {
     /// One-shot checks under way.
     pub(super) checks: AtomicUsize,
     document: String,
-    is_away: AtomicBool,
+    away: Mutex<Option<Away>>,
+}
+
+/// The database does not answer.
+#[derive(Debug)]
+struct Away {
+    /// Not asked again before (monotonic).
+    until: Duration,
+    error: StoreError,
 }
 
 /// A request, with its route.
@@ -62,7 +76,7 @@ impl Api {
     #[must_use]
     pub fn new(options: ApiOptions) -> Self {
         let document = openapi::document().to_string();
-        Self { options, checks: AtomicUsize::new(0), document, is_away: AtomicBool::new(false) }
+        Self { options, checks: AtomicUsize::new(0), document, away: Mutex::new(None) }
     }
 
     /// The OpenAPI document.
@@ -98,12 +112,40 @@ impl Api {
         };
         authorize(route, request)?;
         let query = Query::read(route, &request.query)?;
+        if route.needs == Needs::Database
+            && let Some(error) = self.away()
+        {
+            return Err(error.into());
+        }
         (route.handler)(&Call { api: self, request, query, path: path.clone() })
     }
 
+    /// What the database said a moment ago, if it was away.
+    fn away(&self) -> Option<StoreError> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.as_ref().filter(|away| mono() < away.until).map(|away| away.error.clone())
+    }
+
+    /// Asks the database whether it is there, unless it was away a moment ago; what is wrong.
+    pub(super) fn database_fault(&self) -> Option<String> {
+        if let Some(error) = self.away() {
+            return Some(error.to_string());
+        }
+        let ping = self.options.store.ping();
+        self.note_database(ping.as_ref().err());
+        ping.err().map(|error| error.to_string())
+    }
+
     /// Logs the change from a database that answers to one that doesn't, and back.
-    pub(super) fn note_database(&self, error: Option<&StoreError>) {
-        let was_away = self.is_away.swap(error.is_some(), Ordering::Relaxed);
+    fn note_database(&self, error: Option<&StoreError>) {
+        let now_away = error.map(|error| {
+            let is_outage = error.kind() == ErrorKind::Outage;
+            let until = mono() + if is_outage { AWAY } else { Duration::ZERO };
+            Away { until, error: error.clone() }
+        });
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_away = std::mem::replace(&mut *away, now_away).is_some();
+        drop(away);
         match error {
             Some(error) if !was_away => log::warn!(error:%; "database away, API answers 503"),
             None if was_away => log::info!("database back"),
@@ -113,6 +155,13 @@ impl Api {
 }
 
 impl Service for Api {
+    fn is_quick(&self, request: &Request) -> bool {
+        let is_it = |route: &Route| {
+            route.serves(request.method) && matched(route.path, &request.path).is_some()
+        };
+        ROUTES.iter().any(|route| route.needs == Needs::Nothing && is_it(route))
+    }
+
     fn respond(&self, request: &Request) -> Response {
         match self.answer(request) {
             Ok(response) => response,

@@ -66,9 +66,9 @@ pub(super) fn livez(_: &Call<'_>) -> Answer {
 /// `GET /readyz`: the database, and whatever else of this process is known.
 pub(super) fn readyz(call: &Call<'_>) -> Answer {
     let is_verbose = call.query.text("verbose").is_some();
-    let ping = call.store().ping();
-    call.api.note_database(ping.as_ref().err());
-    let own = ("database", ping.err().map(|error| error.to_string()));
+    // Reasons name addresses: they are for those who may read.
+    let is_known = call.request.caller.role.is_some();
+    let own = ("database", call.api.database_fault());
     let others = health().parts().into_iter().filter(|(name, _)| *name != own.0);
     let mut parts: Vec<(&str, Option<String>)> = others.chain([own.clone()]).collect();
     parts.sort();
@@ -77,6 +77,7 @@ pub(super) fn readyz(call: &Call<'_>) -> Answer {
     for (part, reason) in &parts {
         // Writing to a String can't fail.
         let _ = match reason {
+            Some(_) if !is_known => writeln!(body, "{part}: not ready"),
             Some(reason) => writeln!(body, "{part}: {}", reason.replace(char::is_control, " ")),
             None if is_verbose => writeln!(body, "{part}: ok"),
             None => Ok(()),

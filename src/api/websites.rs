@@ -1,7 +1,8 @@
 //! Sites, read.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::pages::page;
 use super::refusal::{Answer, Refusal};
 use super::service::Call;
 use super::{Problem, Request, Response, cursor, query};
@@ -11,33 +12,18 @@ use crate::wire::website::{Secrets, encode};
 
 /// `GET /websites` and `GET /website`.
 pub(super) fn list(call: &Call<'_>) -> Answer {
-    let limit = call.query.limit();
     let status = call.query.text("status").and_then(SiteStatus::parse);
-    let filter = SiteFilter {
-        keyword: call.query.text("keyword").unwrap_or_default().to_owned(),
-        statuses: status.into_iter().collect(),
-        after: call.query.text("cursor").and_then(cursor::site).unwrap_or_default(),
-        // One more tells whether there is a next page.
-        limit: limit + 1,
+    let begin = call.query.text("cursor").and_then(cursor::site).unwrap_or_default();
+    let read = |last: Option<&SiteRow>, limit| {
+        call.store().find_sites(&SiteFilter {
+            keyword: call.query.text("keyword").unwrap_or_default().to_owned(),
+            statuses: status.into_iter().collect(),
+            after: last.map_or(begin, |row| row.website_id),
+            limit,
+        })
     };
-    let mut rows = call.store().find_sites(&filter)?;
-    let has_more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| has_more).map(|row| cursor::after_site(row.website_id));
-    let items: Vec<Value> = rows.iter().map(object).map(Value::Object).collect();
-    Ok(page(call, &items, next))
-}
-
-/// A page of a list, and where the next one is.
-pub(super) fn page(call: &Call<'_>, items: &[Value], next: Option<String>) -> Response {
-    let response = Response::json(200, &json!({ "items": items, "next": next }));
-    match next {
-        None => response,
-        Some(next) => {
-            let target = call.query.with_cursor(&call.request.path, &next);
-            response.with("Link", format!("<{target}>; rel=\"next\""))
-        }
-    }
+    let item = |row: &SiteRow| Value::Object(object(row));
+    page(call, read, item, |row| cursor::after_site(row.website_id))
 }
 
 /// `GET /websites/{website_id}`.

@@ -183,6 +183,18 @@ fn uptime_and_response_times_are_counted() {
     }
     let backwards = "from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z";
     assert_eq!(server.get(&format!("/websites/{site}/uptime?{backwards}")).fields(), ["to"]);
+    for path in ["uptime", "response-times"] {
+        for (query, field) in [
+            ("to=0000-01-01T00:00:00Z", "to"),
+            ("from=1969-12-31T23:59:59Z", "from"),
+            ("from=2999-01-01T00:00:00Z", "from"),
+        ] {
+            let target = format!("/websites/{site}/{path}?{query}");
+            assert_eq!(server.get(&target).fields(), [field], "{target}");
+        }
+    }
+    let begin = server.get(&format!("/websites/{site}/uptime?to=1970-01-01T01:00:00Z")).json(200);
+    assert_eq!(begin["windows"][0]["from"], "1970-01-01T00:00:00.000Z");
     server.get("/websites/99/uptime").json(404);
     server.get("/websites/x/response-times").json(404);
 }

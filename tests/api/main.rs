@@ -10,6 +10,7 @@ mod server;
 mod addresses;
 mod changes;
 mod history;
+mod limits;
 mod lists;
 mod requests;
 mod state;

@@ -101,6 +101,10 @@ impl Server {
         store(self.database())
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.running.1.pid()
+    }
+
     pub(crate) fn log(&self) -> Vec<String> {
         self.running.1.log()
     }

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use webmon::api::{AccessOptions, Limits};
+use webmon::api::{AccessOptions, Limits, Role, Token, hash_token};
 use webmon::runtime::mono;
 
-use super::lab::{Answer, CAP, Client, get, home, start};
+use super::lab::{Answer, BIG, CAP, Client, Server, get, home, start};
 
 fn limits() -> Limits {
     Limits { connections: 40, deadline: Duration::from_secs(5), ..Limits::default() }
@@ -88,6 +88,74 @@ fn heads_that_drip_make_room() {
     let last = held.last_mut().unwrap();
     last.send(b"y\r\nHost: localhost\r\n\r\n");
     assert_eq!(last.answer().status(), 200);
+}
+
+/// Long enough for those that all but stop to be taken for such.
+fn patient() -> Limits {
+    Limits { connections: 8, deadline: CAP, first_byte: CAP, ..Limits::default() }
+}
+
+/// Asks from an address of its own until there is room, while `busy` goes on.
+fn gets_in(server: &Server, last: u8, mut busy: impl FnMut()) {
+    let begin = mono();
+    loop {
+        let mut client = server.connect_from(last);
+        client.send(get("/good").as_bytes());
+        if client.answer().status() == 200 {
+            return;
+        }
+        assert!(mono() - begin < CAP / 2, "nobody made room");
+        busy();
+    }
+}
+
+#[test]
+fn bodies_that_drip_make_room() {
+    let server = start(patient(), AccessOptions::default());
+    let begin = |n: u8| {
+        let mut client = server.connect_from(1 + 4 * (n % 2));
+        client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\nx");
+        client
+    };
+    let mut held: Vec<Client> = (0..8).map(begin).collect();
+    gets_in(&server, 9, || held.iter_mut().for_each(|client| client.send(b"x")));
+}
+
+#[test]
+fn who_takes_no_answer_makes_room_and_strangers_first() {
+    let access = AccessOptions {
+        tokens: vec![Token {
+            name: "known".to_owned(),
+            role: Role::Read,
+            sha256: hash_token("secret"),
+        }],
+        ..AccessOptions::default()
+    };
+    let server = start(patient(), access);
+    let big = "GET /big HTTP/1.1\r\nHost: localhost\r\n";
+    let known = format!("{big}Authorization: Bearer secret\r\n\r\n");
+    let mut known: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = server.connect_from(1);
+            client.send(known.as_bytes());
+            // Its answer is there, and begins.
+            client.stream.peek(&mut [0]).unwrap();
+            client
+        })
+        .collect();
+    let mut strangers: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = server.connect_from(5);
+            client.send(format!("{big}\r\n").as_bytes());
+            client.stream.peek(&mut [0]).unwrap();
+            client
+        })
+        .collect();
+    gets_in(&server, 9, || ());
+    // All of it would be there for the one that went.
+    let cut = strangers.iter_mut().map(|c| c.ended_within(BIG)).filter(|is_cut| *is_cut).count();
+    assert!(cut >= 1, "no stranger went");
+    assert!(known.iter_mut().all(|client| client.answer().body.len() == BIG));
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub(crate) struct Echo {
 }
 
 impl Service for Echo {
+    fn is_quick(&self, request: &Request) -> bool {
+        request.path == "/quick"
+    }
+
     fn respond(&self, request: &Request) -> Response {
         self.seen.fetch_add(1, Ordering::SeqCst);
         match request.path.as_str() {
@@ -168,6 +172,17 @@ impl Client {
         }
         answer.body = self.rest.drain(..length).collect();
         answer
+    }
+
+    /// Reads an answer with so long a body; whether the server ended the connection before its end.
+    pub(crate) fn ended_within(&mut self, length: usize) -> bool {
+        self.head();
+        while self.rest.len() < length {
+            if !self.fill() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits for the server's end of the connection; the bytes before it.

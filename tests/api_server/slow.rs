@@ -113,6 +113,8 @@ fn a_full_queue_is_told_at_once_and_the_rest_is_answered() {
         assert!(mono() - begin < CAP, "nobody was refused");
         std::thread::yield_now();
     }
+    // What is quick waits for none of them.
+    assert_eq!(server.get("/quick").status(), 200);
     let (refused, waiting): (Vec<_>, Vec<_>) = others.into_iter().partition(has_answer);
     assert_eq!((refused.len(), waiting.len()), (3, 8));
     for mut client in refused {

@@ -13,6 +13,7 @@
 mod decode;
 mod encode;
 mod error;
+pub mod masks;
 mod object;
 pub mod settings;
 pub mod site_list;

@@ -12,5 +12,6 @@ mod changes;
 mod history;
 mod lists;
 mod requests;
+mod secrets;
 mod state;
 mod websites;

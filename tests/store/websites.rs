@@ -152,7 +152,7 @@ fn a_deleted_site_leaves_its_name_to_another() {
     for (name, now) in [
         ("gone", format!("gone (deleted {})", gone.website_id)),
         // A name has at most 200 bytes.
-        (&*long, format!("{} (deleted {})", "é".repeat(93), old.website_id)),
+        (&*long, format!("{} (deleted {})", "é".repeat(94), old.website_id)),
     ] {
         let wanted = SiteSpec { name: name.to_owned(), ..spec("a") };
         let renamed = Change { spec: Some(wanted.clone()), status: None };

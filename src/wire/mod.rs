@@ -13,6 +13,7 @@
 mod decode;
 mod encode;
 mod error;
+mod headers;
 pub mod masks;
 mod object;
 pub mod settings;

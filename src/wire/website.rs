@@ -8,7 +8,8 @@
 
 use serde_json::{Map, Value};
 
-use super::masks::{is_reference, is_reference_proxy, is_secret_header, masked_url};
+use super::headers::{self, headers_json};
+use super::masks::{is_reference, is_reference_proxy, masked_url};
 use super::settings;
 use crate::site::{
     SETTINGS, SITE_KEYS, SettingKind, SettingValue, Settings, SiteFault, SiteSpec, is_secret,
@@ -165,7 +166,7 @@ fn field(
         "timeout" => spec.timeout = seconds(&value)?,
         "regex" | "pattern" => spec.regex = text(value)?.filter(|regex| !regex.is_empty()),
         "method" => spec.method = text(value)?,
-        "headers" => spec.headers = headers(value, before)?,
+        "headers" => spec.headers = headers::read(value, before)?,
         "body" => spec.body = text(value)?,
         "expected_status" => spec.expected_status = statuses(value)?,
         other => return setting_value(&mut spec.settings, other, value, before),
@@ -208,7 +209,7 @@ fn setting_value(
 }
 
 /// What no column takes.
-const NUL: &str = "has a NUL";
+pub(super) const NUL: &str = "has a NUL";
 
 fn has_nul(value: &SettingValue) -> bool {
     match value {
@@ -218,7 +219,7 @@ fn has_nul(value: &SettingValue) -> bool {
     }
 }
 
-fn no_mask() -> String {
+pub(super) fn no_mask() -> String {
     format!("has {MASK}, which stands for a value that is not shown: write the value")
 }
 
@@ -255,84 +256,6 @@ fn statuses(value: Value) -> Result<Option<String>, String> {
         }
         value => part(&value).map(Some).ok_or_else(wrong),
     }
-}
-
-type Headers = Vec<(String, String)>;
-
-/// An object, or pairs where a name occurs more than once.
-fn headers_json(headers: &Headers, is_masked: bool) -> Value {
-    if headers.is_empty() {
-        return Value::Null;
-    }
-    let shown = |(name, value): &(String, String)| {
-        let hidden = is_masked && is_secret_header(name) && !is_reference(value);
-        (name.clone(), Value::from(if hidden { MASK } else { value.as_str() }))
-    };
-    let is_repeated = headers.iter().enumerate().any(|(at, (name, _))| {
-        headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name))
-    });
-    if is_repeated {
-        let pair = |header| {
-            let (name, value) = shown(header);
-            Value::from(vec![Value::from(name), value])
-        };
-        return headers.iter().map(pair).collect();
-    }
-    Value::Object(headers.iter().map(shown).collect())
-}
-
-fn headers(value: Value, before: Option<&SiteSpec>) -> Result<Headers, String> {
-    let wrong = || "must be names with texts, or a list of [name, text]".to_owned();
-    let pair = |value: Value| match value {
-        Value::Array(pair) => match <[Value; 2]>::try_from(pair) {
-            Ok([Value::String(name), Value::String(text)]) => Some((name, text)),
-            _ => None,
-        },
-        _ => None,
-    };
-    let entry = |(name, value)| match value {
-        Value::String(text) => Some((name, text)),
-        _ => None,
-    };
-    let headers: Option<Headers> = match value {
-        Value::Null => Some(Vec::new()),
-        Value::Object(object) => object.into_iter().map(entry).collect(),
-        Value::Array(pairs) => pairs.into_iter().map(pair).collect(),
-        _ => None,
-    };
-    let mut headers = headers.ok_or_else(wrong)?;
-    let old = before.map_or(&[][..], |before| before.headers.as_slice());
-    let is_mask = |(name, value): &(String, String)| value == MASK && is_secret_header(name);
-    let named = |name: &str| {
-        let name = name.to_owned();
-        move |(other, _): &&(String, String)| other.eq_ignore_ascii_case(&name)
-    };
-    for (name, _) in headers.iter().filter(|header| is_mask(header)) {
-        let sent = headers.iter().filter(|header| is_mask(header)).filter(named(name)).count();
-        let known = old.iter().filter(named(name)).count();
-        // Which of them is meant can't be told.
-        if known > 0 && sent != known {
-            return Err(format!(
-                "has {MASK} {sent} times where the site has {known} of that name: write the values"
-            ));
-        }
-    }
-    let mut taken = vec![false; old.len()];
-    for (name, value) in &mut headers {
-        if name.contains('\0') || value.contains('\0') {
-            return Err(NUL.to_owned());
-        }
-        if value != MASK || !is_secret_header(name) {
-            continue;
-        }
-        let same = |(at, (other, _)): &(usize, &(String, String))| {
-            !taken[*at] && other.eq_ignore_ascii_case(name)
-        };
-        let (at, (_, known)) = old.iter().enumerate().find(same).ok_or_else(no_mask)?;
-        taken[at] = true;
-        value.clone_from(known);
-    }
-    Ok(headers)
 }
 
 fn is_shown(name: &str, value: &SettingValue) -> bool {
@@ -446,7 +369,7 @@ mod tests {
         assert_eq!(patch(last, &has), Ok(plain), "without entries it is not set");
 
         // Headers of which a name is there twice are merged, too.
-        let pairs = |pairs: &[(&str, &str)]| -> Headers {
+        let pairs = |pairs: &[(&str, &str)]| -> headers::Headers {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
         let twice = pairs(&[("Cookie", "a"), ("Cookie", "b"), ("X", "1")]);

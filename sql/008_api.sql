@@ -12,8 +12,17 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- The URL without user and password, however it is written: what may be searched by those who may
+-- not see a password. A function and no column, which the trigger above would not see.
+CREATE FUNCTION website_public_url(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT regexp_replace(url, '^([^:]*:[/\\\t\n\r]*)[^/?#\\]*@', '\1')
+$$;
+DROP INDEX website_url_trgm;
+CREATE INDEX website_url_trgm ON website USING gin (website_public_url(url) gin_trgm_ops);
+
 -- Checks are asked for by URL. A hash, since a tree takes no keys of more than some 2,700 bytes.
-CREATE INDEX website_url ON website USING hash (url);
+CREATE INDEX website_url ON website USING hash (website_public_url(url));
 
 -- Answers to requests that carried an Idempotency-Key, for repeating them. A key is one client's.
 CREATE TABLE idempotency_key (

@@ -3,7 +3,7 @@
 
 DROP TABLE IF EXISTS rejected_message, check_entry, website, website_change, schema_migration;
 DROP TABLE IF EXISTS idempotency_key, daemon;
-DROP FUNCTION IF EXISTS website_changed, website_touch;
+DROP FUNCTION IF EXISTS website_changed, website_touch, website_public_url;
 DROP TABLE IF EXISTS check_hour, check_day, rollup_dirty, rollup_dirty_day, rollup_state;
 DROP FUNCTION IF EXISTS response_time_bucket, response_time_of_bucket;
 

@@ -3,16 +3,18 @@
 //! Unless `api.allow_private_addresses` is set, a site that is added here, or whose request is
 //! changed here, has `addresses: public`, and each of its checks keeps to that. What can be seen
 //! at once is refused at once. A site that an operator has added stays as it is while only its
-//! expectations and times are changed.
+//! times and expectations are changed; its patterns, which tell of a page that may be private, only
+//! by an admin.
 
 use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::Problem;
 use super::refusal::Refusal;
 use super::service::Call;
+use super::{Problem, Role};
 use crate::site::{SettingValue, SiteSpec};
+use crate::wire::masks::public_url;
 use crate::wire::website::Fault;
 
 /// Longest look-up of a name of the own network.
@@ -21,12 +23,14 @@ const KEY: &str = "addresses";
 const PUBLIC: &str = "public";
 
 /// Settings that say what is requested, and where.
-const OF_THE_REQUEST: [&str; 11] = [
+const OF_THE_REQUEST: [&str; 13] = [
     "username",
     "password",
     "bearer_token",
     "follow_redirects",
     "max_redirects",
+    "tls_verify",
+    "tls_ca",
     "server_name",
     "ip_version",
     "proxy",
@@ -34,6 +38,9 @@ const OF_THE_REQUEST: [&str; 11] = [
     "tls_key",
     KEY,
 ];
+
+/// Patterns that tell something of a page: `regex` what is on it, the others whether it is so.
+const OF_THE_PAGE: [&str; 3] = ["forbidden_regex", "expected_headers", "forbidden_headers"];
 
 /// `spec` as it may be stored; `before` is what it replaces.
 pub(super) fn keep_public(
@@ -50,6 +57,9 @@ pub(super) fn keep_public(
     }
     if let Some(before) = before
         && is_same_request(&spec, before)
+        && (was_public
+            || call.request.caller.role == Some(Role::Admin)
+            || is_same_look(&spec, before))
     {
         return Ok(spec);
     }
@@ -82,6 +92,11 @@ fn is_same_request(spec: &SiteSpec, before: &SiteSpec) -> bool {
         && OF_THE_REQUEST.iter().all(same)
 }
 
+fn is_same_look(spec: &SiteSpec, before: &SiteSpec) -> bool {
+    let same = |key: &&str| spec.settings.get(key) == before.settings.get(key);
+    spec.regex == before.regex && OF_THE_PAGE.iter().all(same)
+}
+
 /// What is known at once to be no public address.
 fn refused(call: &Call<'_>, spec: &SiteSpec) -> Vec<Fault> {
     let proxy = match spec.settings.get("proxy") {
@@ -105,10 +120,11 @@ fn refused(call: &Call<'_>, spec: &SiteSpec) -> Vec<Fault> {
     refused.collect()
 }
 
-/// The ways in which `url` may stand in the table.
+/// The ways in which `url` may stand in the table, but for user and password, which can't be
+/// searched for: who may not see them could try some.
 pub(super) fn spellings(url: &str) -> Vec<String> {
-    let mut spellings = vec![url.to_owned()];
-    if let Ok(normal) = Url::parse(url) {
+    let mut spellings = vec![public_url(url)];
+    if let Ok(normal) = Url::parse(&spellings[0]) {
         let normal = normal.as_str();
         // People leave out the slash of the root.
         let bare = normal.strip_suffix('/').filter(|bare| bare.matches('/').count() == 2);
@@ -133,6 +149,7 @@ mod tests {
             ("HTTPS://A.org:443/b", &["HTTPS://A.org:443/b", "https://a.org/b"]),
             ("https://a.org/b/", &["https://a.org/b/"]),
             ("no url", &["no url"]),
+            ("https://me:x@a.org/", &["https://a.org/", "https://a.org"]),
         ] {
             assert_eq!(spellings(url), expect, "{url}");
         }

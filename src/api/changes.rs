@@ -14,8 +14,10 @@ use crate::store::{
 
 /// Longest Idempotency-Key, in characters.
 const KEY_MAX: usize = 255;
-/// Tries of a change that others are in the way of, where no `If-Match` says to give up.
-const TRIES: u32 = 5;
+/// Tries of a change that others are in the way of, where no `If-Match` says to give up. Each time
+/// one of them gets through, and no more come at once than the server has threads: five times as
+/// many as those are by default.
+const TRIES: u32 = 40;
 /// Most sites of one URL that a refusal lists.
 const LISTED_MAX: u32 = 20;
 
@@ -198,7 +200,11 @@ fn change(
             return Err(stale(row.revision));
         }
         let change = make(&row)?;
-        match call.store().change_site(row.website_id, Some(row.revision), &change)? {
+        // A status depends on nothing that was read, unless a tag says so.
+        let tag = call.request.header("if-match").filter(|tag| tag.trim() != "*");
+        let is_free = change.spec.is_none() && tag.is_none();
+        let revision = (!is_free).then_some(row.revision);
+        match call.store().change_site(row.website_id, revision, &change)? {
             Changed::Done(row) => return Ok(answer(200, &row)),
             Changed::NotFound => return Err(unknown(call)),
             Changed::NameTaken(holder) => return Err(name_taken(holder)),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::body::{JSON, object};
 use super::refusal::{Answer, Refusal};
 use super::service::Call;
-use super::{Problem, Response, addresses, input};
+use super::{Problem, Response, addresses, input, secrets};
 use crate::probe::Target;
 use crate::runtime::now;
 use crate::site::{KEPT_INTERVAL_MAX_S, SiteSpec};
@@ -18,8 +18,9 @@ use crate::wire::website::{self, Fault};
 /// Longest timeout, in seconds.
 const TIMEOUT_MAX_S: u32 = 30;
 /// What a request takes beside its check: a look at the own network after a failure, and the
-/// answer.
+/// answer. Of a short deadline it is a part only.
 const BESIDE: Duration = Duration::from_secs(2);
+const BESIDE_PART: u32 = 4;
 /// Tries are a second apart, unless something else is said.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,7 +47,7 @@ pub(super) fn check(call: &Call<'_>) -> Answer {
     // No column is as long, and nobody sees the name.
     body.entry("name").or_insert_with(|| "check".into());
     let mut faults = Vec::new();
-    let left = call.request.deadline.saturating_sub(now().mono).saturating_sub(BESIDE);
+    let left = without_rest(call.request.deadline.saturating_sub(now().mono));
     let usual = options.defaults.timeout.min(TIMEOUT_MAX_S).min(whole_seconds(left));
     let decode = |object| {
         website::decode(object, None).map(|spec| SiteSpec {
@@ -55,8 +56,9 @@ pub(super) fn check(call: &Call<'_>) -> Answer {
             ..spec
         })
     };
-    let spec = input::spec(call, body, decode, &mut faults);
+    let spec = input::spec(call, body.clone(), decode, &mut faults);
     let Some(spec) = spec else { return Err(Problem::invalid(faults).into()) };
+    secrets::guard(&call.request.caller, &body, None, &spec)?;
     let spec = addresses::keep_public(call, spec, None)?;
     let site = spec
         .build(0, options.defaults)
@@ -84,6 +86,24 @@ pub(super) fn check(call: &Call<'_>) -> Answer {
     Ok(Response::new(200, JSON, message))
 }
 
+/// What a check may take of the time that a request has left.
+fn without_rest(time: Duration) -> Duration {
+    time.saturating_sub(BESIDE.min(time / BESIDE_PART))
+}
+
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_deadline_has_time_for_a_check() {
+        for (deadline, left) in [(2, 1), (4, 3), (8, 6), (10, 8), (300, 298)] {
+            let time = Duration::from_secs(deadline) - Duration::from_millis(100);
+            assert_eq!(whole_seconds(without_rest(time) + Duration::from_millis(100)), left);
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::Problem;
 use super::refusal::Refusal;
 use super::service::Call;
+use super::{Problem, secrets};
 use crate::site::SiteSpec;
 use crate::store::{SiteRow, SiteStatus};
 use crate::wire::website::{self, Fault};
@@ -67,9 +67,13 @@ fn read(
             status
         }
     };
-    let spec = spec(call, body, decode, &mut faults);
+    let spec = spec(call, body.clone(), decode, &mut faults);
     match spec {
-        Some(spec) if faults.is_empty() => Ok(Wanted { spec, status }),
+        Some(spec) if faults.is_empty() => {
+            let caller = &call.request.caller;
+            secrets::guard(caller, &body, before.map(|row| &row.spec), &spec)?;
+            Ok(Wanted { spec, status })
+        }
         _ => Err(Problem::invalid(faults).into()),
     }
 }

@@ -31,6 +31,7 @@ mod request;
 mod response;
 mod routes;
 mod schemas;
+mod secrets;
 mod server;
 mod service;
 mod site_schemas;

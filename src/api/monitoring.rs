@@ -13,6 +13,7 @@ use super::{Problem, Response, addresses, cursor};
 use crate::check::Phases;
 use crate::runtime::wall;
 use crate::store::{SiteRow, StoredCheck};
+use crate::wire::masks::public_url;
 use crate::wire::time_text;
 use crate::wire::website::{Secrets, encode};
 
@@ -47,7 +48,9 @@ fn sites(call: &Call<'_>) -> Result<Vec<SiteRow>, Refusal> {
         (None, None) => return Err(Refusal::of_field("url", "is missing: give url or website_id")),
         (url, Some(id)) => {
             let at = url.map(addresses::spellings);
-            let is_there = |row: &SiteRow| at.as_ref().is_none_or(|at| at.contains(&row.spec.url));
+            let is_there = |row: &SiteRow| {
+                at.as_ref().is_none_or(|at| at.contains(&public_url(&row.spec.url)))
+            };
             call.store().site(id)?.into_iter().filter(is_there).collect()
         }
         (Some(url), None) => call.store().sites_at(&addresses::spellings(url), SITES_MAX + 1)?,

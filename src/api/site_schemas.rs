@@ -82,17 +82,27 @@ fn input_keys(is_whole: bool) -> Map<String, Value> {
     let mut properties = Map::new();
     for key in SITE_KEYS {
         let mut schema = common(key);
+        if key == "headers" && !is_whole {
+            schema["anyOf"][0]["additionalProperties"] = text_or_none();
+        }
         schema["description"] = doc(key).into();
         properties.insert(key.to_owned(), schema);
     }
     let pattern = json!({ "type": ["string", "null"], "maxLength": PATTERN_MAX, "description": "The same as regex, under its older name." });
-    if is_whole {
-        properties.insert("pattern".to_owned(), pattern);
-    }
+    properties.insert("pattern".to_owned(), pattern);
     for setting in &SETTINGS {
-        properties.insert(setting.name.to_owned(), of_setting(setting));
+        let mut schema = of_setting(setting);
+        if setting.kind == SettingKind::Map && !is_whole {
+            schema["additionalProperties"] = text_or_none();
+        }
+        properties.insert(setting.name.to_owned(), schema);
     }
     properties
+}
+
+/// An entry of a map in a change: `null` takes it away.
+fn text_or_none() -> Value {
+    json!({ "type": ["string", "null"] })
 }
 
 /// What a common key means.

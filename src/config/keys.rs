@@ -262,7 +262,7 @@ static KEYS: &[Key] = &[
         "whether sites that are added or changed over it may be in private networks; monitoring.allowed_addresses always may"),
     key("api.threads", whole(1, 256, "threads"), "8", "requests answered at once, 1 to 256; others wait"),
     key("api.connections", whole(2, 10_000, "connections"), "256", "connections at once, half of them from one address, 2 to 10000"),
-    key("api.deadline", whole(1, 300, "seconds"), "10", "seconds from a request's first byte to the last one of its answer, 1 to 300"),
+    key("api.deadline", whole(2, 300, "seconds"), "10", "seconds from a request's first byte to the last one of its answer, 2 to 300"),
 
     key("storage.retention_days", whole(1, 36_500, "days"), "400", "days that single checks are kept, 1 to 36500"),
     key("storage.hourly_days", whole(0, 36_500, "days"), "", "days that checks counted by hour are kept, retention_days or more, 0 for ever; unset: 1100, or retention_days if more"),

@@ -1,7 +1,8 @@
 //! The table `website` as operators and programs ask for it and change it.
 //!
 //! A change is one transaction. A site that is deleted keeps its row, and its name: who adds a site
-//! of that name gets the same row again, with the history of before.
+//! of that name gets the same row again, with the history of before. Who gives another site its name
+//! takes the name from it: the deleted one is renamed.
 
 use postgres::error::SqlState;
 use postgres::types::ToSql;
@@ -10,13 +11,14 @@ use postgres::{Client, Row, Transaction};
 use super::errors::Failure;
 use super::sites::{COLUMNS, SiteRow, SiteStatus, site_row, write_headers};
 use super::{Store, StoreError};
-use crate::site::SiteSpec;
+use crate::site::{NAME_MAX, SiteSpec};
 use crate::wire;
 
 /// Which sites are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFilter {
-    /// In the name or the URL, whatever its case; empty: any.
+    /// In the name or the URL, whatever its case, but not in the URL's user and password; empty:
+    /// any.
     pub keyword: String,
     /// Those with one of these; empty: all but the deleted ones.
     pub statuses: Vec<SiteStatus>,
@@ -76,7 +78,7 @@ impl Store {
                 ""
             } else {
                 parameters.push(&pattern);
-                "AND (name ILIKE $4 OR url ILIKE $4)"
+                "AND (name ILIKE $4 OR website_public_url(url) ILIKE $4)"
             };
             let question = format!(
                 "SELECT {COLUMNS} FROM website WHERE status = ANY($1) AND website_id > $2 \
@@ -107,8 +109,8 @@ impl Store {
         })
     }
 
-    /// The sites with one of these URLs, as they stand in the table, that are not deleted, by id;
-    /// at most `limit`.
+    /// The sites with one of these URLs, as they stand in the table but for user and password, that
+    /// are not deleted, by id; at most `limit`.
     ///
     /// # Errors
     /// What the database said.
@@ -116,8 +118,9 @@ impl Store {
         let urls = urls.to_vec();
         self.inner.run("reading sites", move |client| {
             let question = format!(
-                "SELECT {COLUMNS} FROM website WHERE url = ANY($1) AND status <> 'deleted' \
-                 ORDER BY website_id LIMIT $2"
+                "SELECT {COLUMNS} FROM website WHERE website_public_url(url) = ANY(ARRAY(SELECT \
+                 website_public_url(wanted) FROM unnest($1::text[]) AS wanted)) \
+                 AND status <> 'deleted' ORDER BY website_id LIMIT $2"
             );
             client.query(&question, &[&urls, &i64::from(limit)])?.iter().map(site_row).collect()
         })
@@ -184,13 +187,33 @@ fn change_in(
         return Ok(Changed::Done(Box::new(row)));
     }
     if spec.name != row.spec.name
-        && let Some(holder) = transaction.query_opt(&by("name"), &[&spec.name])?
+        && let Some(holder) = holder_of(&mut transaction, &spec.name)?
     {
-        return Ok(Changed::NameTaken(holder.try_get(0)?));
+        if holder.status != SiteStatus::Deleted {
+            return Ok(Changed::NameTaken(holder.website_id));
+        }
+        let name = name_of_deleted(&holder);
+        transaction.execute(
+            "UPDATE website SET name = $1 WHERE website_id = $2",
+            &[&name, &holder.website_id],
+        )?;
     }
     let row = write(&mut transaction, website_id, spec, status, "")?;
     transaction.commit()?;
     Ok(Changed::Done(Box::new(row)))
+}
+
+/// The site with this name, deleted or not, locked.
+fn holder_of(transaction: &mut Transaction<'_>, name: &str) -> Result<Option<SiteRow>, Failure> {
+    let question = format!("{} FOR UPDATE", by("name"));
+    one(transaction.query_opt(&question, &[&name])?.as_ref())
+}
+
+/// Another name for a deleted site: its own with the id, cut to what a name may have.
+fn name_of_deleted(row: &SiteRow) -> String {
+    let end = format!(" (deleted {})", row.website_id);
+    let most = row.spec.name.floor_char_boundary(NAME_MAX.saturating_sub(end.len()));
+    format!("{}{end}", &row.spec.name[..most])
 }
 
 /// Adds a site, or has a deleted one of that name back.
@@ -209,9 +232,7 @@ pub(super) fn create(
     if let Some(row) = transaction.query_opt(&question, &fields.parameters())? {
         return Ok(Created::Done(Box::new(site_row(&row)?)));
     }
-    let question = format!("{} FOR UPDATE", by("name"));
-    let holder = one(transaction.query_opt(&question, &[&spec.name])?.as_ref())?;
-    match holder {
+    match holder_of(transaction, &spec.name)? {
         Some(row) if row.status == SiteStatus::Deleted => {
             let added = ", \"timestamp\" = now()";
             let row = write(transaction, row.website_id, spec, status, added)?;

@@ -13,6 +13,8 @@
 mod decode;
 mod encode;
 mod error;
+mod headers;
+pub mod masks;
 mod object;
 pub mod settings;
 pub mod site_list;

@@ -8,24 +8,23 @@
 
 use serde_json::{Map, Value};
 
+use super::headers::{self, headers_json};
+use super::masks::{is_reference, is_reference_proxy, masked_url};
 use super::settings;
 use crate::site::{
-    SETTINGS, SITE_KEYS, SettingKind, SettingValue, Settings, SiteFault, SiteSpec, has_secret,
-    is_secret, setting,
+    SETTINGS, SITE_KEYS, SettingKind, SettingValue, Settings, SiteFault, SiteSpec, is_secret,
+    setting,
 };
 
-/// What stands for a secret that is not shown.
-pub const MASK: &str = "********";
-
-/// Headers whose values are secrets, by a part of their lower-case name.
-const SECRET_HEADERS: [&str; 6] = ["authorization", "cookie", "token", "secret", "key", "password"];
+pub use super::masks::MASK;
 
 /// Whether secrets are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
     /// As they are.
     Shown,
-    /// [`MASK`] in their place. References such as `{secret:NAME}` are shown.
+    /// [`MASK`] in their place. What is a reference such as `{secret:NAME}` and nothing else is
+    /// shown.
     Masked,
 }
 
@@ -72,7 +71,7 @@ pub fn encode(spec: &SiteSpec, secrets: Secrets) -> Map<String, Value> {
     ];
     object.extend(SITE_KEYS.iter().map(|key| (*key).to_owned()).zip(common));
     for (name, value) in spec.settings.iter() {
-        let hidden = is_masked && is_secret(name) && !is_reference(value);
+        let hidden = is_masked && is_secret(name) && !is_shown(name, value);
         let value = if hidden { Value::from(MASK) } else { settings::json(value) };
         object.insert(name.to_owned(), value);
     }
@@ -98,20 +97,32 @@ pub fn decode(
 /// # Errors
 /// As [`decode`].
 pub fn patch(mut object: Map<String, Value>, before: &SiteSpec) -> Result<SiteSpec, Vec<Fault>> {
-    let current = encode(before, Secrets::Shown);
     for (key, value) in &mut object {
-        if let (Value::Object(changes), Some(Value::Object(old))) = (&mut *value, current.get(key))
-        {
-            let mut merged = old.clone();
-            for (name, value) in std::mem::take(changes) {
-                // Names of headers have no case.
-                merged.retain(|known, _| !known.eq_ignore_ascii_case(&name));
-                if !value.is_null() {
-                    merged.insert(name, value);
-                }
-            }
-            *value = Value::Object(merged);
+        let Value::Object(changes) = &mut *value else { continue };
+        let old = match (key.as_str(), before.settings.get(key)) {
+            ("headers", _) => before.headers.as_slice(),
+            (_, Some(SettingValue::Map(map))) => map.as_slice(),
+            _ => &[],
+        };
+        let is_map = setting(key).is_some_and(|setting| setting.kind == SettingKind::Map);
+        if key != "headers" && !is_map {
+            continue;
         }
+        let text = |(name, text): &(String, String)| (name.clone(), Value::from(text.as_str()));
+        let mut merged: Vec<(String, Value)> = old.iter().map(text).collect();
+        for (name, value) in std::mem::take(changes) {
+            // Names of headers have no case.
+            merged.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+            if !value.is_null() {
+                merged.push((name, value));
+            }
+        }
+        *value = if is_map {
+            Value::Object(merged.into_iter().collect())
+        } else {
+            // Pairs: a name may be there more than once.
+            merged.into_iter().map(|(name, value)| Value::from(vec![name.into(), value])).collect()
+        };
     }
     read(object, before.clone(), Some(before))
 }
@@ -155,7 +166,7 @@ fn field(
         "timeout" => spec.timeout = seconds(&value)?,
         "regex" | "pattern" => spec.regex = text(value)?.filter(|regex| !regex.is_empty()),
         "method" => spec.method = text(value)?,
-        "headers" => spec.headers = headers(value, before)?,
+        "headers" => spec.headers = headers::read(value, before)?,
         "body" => spec.body = text(value)?,
         "expected_status" => spec.expected_status = statuses(value)?,
         other => return setting_value(&mut spec.settings, other, value, before),
@@ -180,7 +191,12 @@ fn setting_value(
         }
         value => {
             let read = settings::read(setting.kind, value);
-            Some(read.ok_or_else(|| format!("must be {}", setting.kind.wanted()))?)
+            let read = read.ok_or_else(|| format!("must be {}", setting.kind.wanted()))?;
+            if has_nul(&read) {
+                return Err(NUL.to_owned());
+            }
+            // Without entries it says nothing.
+            Some(read).filter(|read| !matches!(read, SettingValue::Map(map) if map.is_empty()))
         }
     };
     match value {
@@ -192,15 +208,25 @@ fn setting_value(
     }
 }
 
-fn no_mask() -> String {
+/// What no column takes.
+pub(super) const NUL: &str = "has a NUL";
+
+fn has_nul(value: &SettingValue) -> bool {
+    match value {
+        SettingValue::Text(text) => text.contains('\0'),
+        SettingValue::Map(map) => map.iter().any(|(k, v)| k.contains('\0') || v.contains('\0')),
+        _ => false,
+    }
+}
+
+pub(super) fn no_mask() -> String {
     format!("has {MASK}, which stands for a value that is not shown: write the value")
 }
 
 fn text(value: Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
-        // No column takes it.
-        Value::String(text) if text.contains('\0') => Err("has a NUL".to_owned()),
+        Value::String(text) if text.contains('\0') => Err(NUL.to_owned()),
         Value::String(text) => Ok(Some(text)),
         _ => Err("must be text".to_owned()),
     }
@@ -232,92 +258,11 @@ fn statuses(value: Value) -> Result<Option<String>, String> {
     }
 }
 
-type Headers = Vec<(String, String)>;
-
-/// An object, or pairs where a name occurs more than once.
-fn headers_json(headers: &Headers, is_masked: bool) -> Value {
-    if headers.is_empty() {
-        return Value::Null;
-    }
-    let shown = |(name, value): &(String, String)| {
-        let hidden = is_masked && is_secret_header(name) && !has_secret(value);
-        (name.clone(), Value::from(if hidden { MASK } else { value.as_str() }))
-    };
-    let is_repeated = headers.iter().enumerate().any(|(at, (name, _))| {
-        headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name))
-    });
-    if is_repeated {
-        let pair = |header| {
-            let (name, value) = shown(header);
-            Value::from(vec![Value::from(name), value])
-        };
-        return headers.iter().map(pair).collect();
-    }
-    Value::Object(headers.iter().map(shown).collect())
-}
-
-fn headers(value: Value, before: Option<&SiteSpec>) -> Result<Headers, String> {
-    let wrong = || "must be names with texts, or a list of [name, text]".to_owned();
-    let pair = |value: Value| match value {
-        Value::Array(pair) => match <[Value; 2]>::try_from(pair) {
-            Ok([Value::String(name), Value::String(text)]) => Some((name, text)),
-            _ => None,
-        },
-        _ => None,
-    };
-    let entry = |(name, value)| match value {
-        Value::String(text) => Some((name, text)),
-        _ => None,
-    };
-    let headers: Option<Headers> = match value {
-        Value::Null => Some(Vec::new()),
-        Value::Object(object) => object.into_iter().map(entry).collect(),
-        Value::Array(pairs) => pairs.into_iter().map(pair).collect(),
-        _ => None,
-    };
-    let mut headers = headers.ok_or_else(wrong)?;
-    let old = before.map_or(&[][..], |before| before.headers.as_slice());
-    let mut taken = vec![false; old.len()];
-    for (name, value) in &mut headers {
-        if name.contains('\0') || value.contains('\0') {
-            return Err("has a NUL".to_owned());
-        }
-        if value != MASK || !is_secret_header(name) {
-            continue;
-        }
-        let same = |(at, (other, _)): &(usize, &(String, String))| {
-            !taken[*at] && other.eq_ignore_ascii_case(name)
-        };
-        let (at, (_, known)) = old.iter().enumerate().find(same).ok_or_else(no_mask)?;
-        taken[at] = true;
-        value.clone_from(known);
-    }
-    Ok(headers)
-}
-
-fn is_secret_header(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_HEADERS.iter().any(|part| name.contains(part))
-}
-
-fn is_reference(value: &SettingValue) -> bool {
-    matches!(value, SettingValue::Text(text) if has_secret(text))
-}
-
-/// A URL with its password masked; a reference is shown.
-fn masked_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => match rest[..at].split_once(':') {
-            Some((user, password)) if !password.is_empty() && !has_secret(password) => {
-                format!("{scheme}://{user}:{MASK}{}", &rest[at..])
-            }
-            _ => url.to_owned(),
-        },
-        None => url.to_owned(),
+fn is_shown(name: &str, value: &SettingValue) -> bool {
+    match value {
+        SettingValue::Text(text) if name == "proxy" => is_reference_proxy(text),
+        SettingValue::Text(text) => is_reference(text),
+        _ => false,
     }
 }
 
@@ -382,7 +327,7 @@ mod tests {
         for field in ["url", "headers", "password"] {
             assert!(fields.iter().any(|found| found == field), "{field} in {fields:?}");
         }
-        // The password of one host is not sent to another.
+        // The URL's password is not sent to another host.
         let moved = object(json!({"name": "a", "url": "https://me:********@b.example/"}));
         assert_eq!(decode(moved, Some(&spec)).unwrap_err()[0].field, "url");
     }
@@ -405,6 +350,89 @@ mod tests {
             panic!("no headers");
         };
         assert_eq!(map.len(), 2, "the one that was there stays");
+    }
+
+    #[test]
+    fn a_patch_merges_by_name() {
+        let plain = SiteSpec::default();
+        for nothing in [
+            json!({"headers": {"X": null}}),
+            json!({"expected_headers": {"X": null}}),
+            json!({"expected_headers": {}}),
+        ] {
+            assert_eq!(patch(object(nothing.clone()), &plain), Ok(plain.clone()), "{nothing}");
+        }
+        let mut has = plain.clone();
+        let map = vec![("X".to_owned(), "a".to_owned())];
+        has.settings.set("expected_headers", SettingValue::Map(map)).unwrap();
+        let last = object(json!({"expected_headers": {"x": null}}));
+        assert_eq!(patch(last, &has), Ok(plain), "without entries it is not set");
+
+        // Headers of which a name is there twice are merged, too.
+        let pairs = |pairs: &[(&str, &str)]| -> headers::Headers {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let twice = pairs(&[("Cookie", "a"), ("Cookie", "b"), ("X", "1")]);
+        let spec = SiteSpec { headers: twice, ..SiteSpec::default() };
+        let patched = patch(object(json!({"headers": {"x": null, "Y": "2"}})), &spec).unwrap();
+        assert_eq!(patched.headers, pairs(&[("Cookie", "a"), ("Cookie", "b"), ("Y", "2")]));
+        let patched = patch(object(json!({"headers": {"cookie": "c"}})), &spec).unwrap();
+        assert_eq!(patched.headers, pairs(&[("X", "1"), ("cookie", "c")]));
+        assert!(patch(object(json!({"headers": {"Y": 2}})), &spec).is_err());
+
+        // Which of two is meant can't be told, unless both are there.
+        let masked = json!({"headers": [["Cookie", MASK], ["Cookie", MASK], ["X", "1"]]});
+        assert_eq!(patch(object(masked), &spec).unwrap(), spec);
+        for unclear in [
+            json!({"headers": [["Cookie", MASK], ["X", "1"]]}),
+            json!({"headers": {"Cookie": MASK}}),
+            json!({"headers": [["Cookie", MASK], ["Cookie", MASK], ["Cookie", MASK]]}),
+        ] {
+            let faults = patch(object(unclear.clone()), &spec).unwrap_err();
+            assert!(faults[0].message.contains("2 of that name"), "{unclear}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_has_a_nul() {
+        for (field, value) in [
+            ("tls_ca", json!("a\u{0}")),
+            ("tls_certificate", json!("\u{0}")),
+            ("username", json!("a\u{0}b")),
+            ("expected_headers", json!({"X": "a\u{0}"})),
+            ("forbidden_headers", json!({"X\u{0}": "a"})),
+            ("headers", json!({"X": "a\u{0}"})),
+            ("body", json!("\u{0}")),
+        ] {
+            let faults = decode(object(json!({field: value})), None).unwrap_err();
+            assert_eq!(
+                (faults[0].field.as_str(), faults[0].message.as_str()),
+                (field, "has a NUL")
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_beside_a_reference_is_masked() {
+        let mut spec = SiteSpec {
+            url: "https://hunter2@a.example/".to_owned(),
+            headers: vec![
+                ("Cookie".to_owned(), "session=hunter3; csrf={secret:csrf}".to_owned()),
+                ("X-Auth".to_owned(), "hunter4".to_owned()),
+                ("X-Session".to_owned(), "hunter5".to_owned()),
+            ],
+            ..SiteSpec::default()
+        };
+        for (name, value) in [
+            ("password", "hunter6{secret:a}"),
+            ("proxy", "http://me:hunter7{secret:a}@p.example:3128"),
+        ] {
+            spec.settings.set(name, SettingValue::Text(value.to_owned())).unwrap();
+        }
+        let masked = encode(&spec, Secrets::Masked);
+        let shown = Value::Object(masked.clone()).to_string();
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert_eq!(decode(masked, Some(&spec)).unwrap(), spec);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use serde_json::{Value, json};
 
-use crate::server::{Server, tokens};
+use crate::server::{Answer, Server, tokens};
 
 /// What `count` threads get that begin together.
 fn together<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
@@ -77,6 +77,28 @@ fn changes_without_a_tag_all_come_in() {
     let site = server.get(&path).json(200);
     assert_eq!((&site["interval"], &site["regex"]), (&json!(90), &json!("x")));
     assert_eq!((&site["retries"], &site["headers"]["A"]), (&json!(1), &json!("b")));
+}
+
+#[test]
+fn many_changes_without_a_tag_are_in_nobodys_way() {
+    let server = Server::start("api_crowd");
+    let path =
+        format!("/websites/{}", server.add(&json!({"name": "a", "url": "https://a.example/"})));
+    // Who comes when all places are taken is sent away, and comes again.
+    let persist = |ask: &dyn Fn() -> Answer| loop {
+        let answer = ask();
+        if answer.status != 503 {
+            return answer.status;
+        }
+    };
+    let statuses = together(40, |n| {
+        let verb = if n % 2 == 0 { "pause" } else { "resume" };
+        persist(&|| server.ask("POST", &format!("{path}/{verb}"), &[], ""))
+    });
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let statuses =
+        together(20, |n| persist(&|| server.send("PATCH", &path, &json!({"interval": 60 + n}))));
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }
 
 #[test]

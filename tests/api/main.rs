@@ -13,5 +13,6 @@ mod history;
 mod limits;
 mod lists;
 mod requests;
+mod secrets;
 mod state;
 mod websites;

@@ -135,11 +135,64 @@ fn a_change_is_of_what_was_read() {
     let taken = store.change_site(a.website_id, None, &renamed).unwrap();
     assert_eq!(taken, Changed::NameTaken(b.website_id));
     change(&store, b.website_id, None, SiteStatus::Deleted);
-    let taken = store.change_site(a.website_id, None, &renamed).unwrap();
-    assert_eq!(taken, Changed::NameTaken(b.website_id), "a deleted site keeps its name");
     assert_eq!(change(&store, b.website_id, None, SiteStatus::Active), Changed::NotFound);
     assert_eq!(change(&store, 99, None, SiteStatus::Paused), Changed::NotFound);
     assert_eq!(store.site(a.website_id).unwrap().unwrap(), *now);
+}
+
+#[test]
+fn a_deleted_site_leaves_its_name_to_another() {
+    let (_database, store) = empty("rename");
+    let long = "é".repeat(100);
+    let (a, gone) = (create(&store, &spec("a")), create(&store, &spec("gone")));
+    let old = create(&store, &SiteSpec { name: long.clone(), ..spec("old") });
+    for row in [&gone, &old] {
+        change(&store, row.website_id, None, SiteStatus::Deleted);
+    }
+    for (name, now) in [
+        ("gone", format!("gone (deleted {})", gone.website_id)),
+        // A name has at most 200 bytes.
+        (&*long, format!("{} (deleted {})", "é".repeat(94), old.website_id)),
+    ] {
+        let wanted = SiteSpec { name: name.to_owned(), ..spec("a") };
+        let renamed = Change { spec: Some(wanted.clone()), status: None };
+        let Changed::Done(row) = store.change_site(a.website_id, None, &renamed).unwrap() else {
+            panic!("{name} is free")
+        };
+        assert_eq!((row.website_id, row.spec), (a.website_id, wanted));
+        assert_eq!(store.site_named(&now).unwrap().unwrap().status, SiteStatus::Deleted, "{now}");
+    }
+}
+
+#[test]
+fn user_and_password_are_not_searched() {
+    let (database, store) = empty("oracle");
+    let urls = [
+        "https://me:hunter2@a.example/",
+        "http:///me:hunter2@a.example/x",
+        r"http:\\me:hunter2@a.example/x",
+        "http:/\t/me:hunter2@a.example/x",
+        "http:me:hunter2@a.example/x",
+        "https://a.example/@hunter3",
+    ];
+    for (n, url) in urls.iter().enumerate() {
+        let spec = SiteSpec { url: (*url).to_owned(), ..spec(&format!("site {n}")) };
+        create(&store, &spec);
+        let public: String = database
+            .client()
+            .query_one("SELECT website_public_url($1)", &[&spec.url])
+            .unwrap()
+            .get(0);
+        assert_eq!(public, webmon::wire::masks::public_url(url), "here as there");
+    }
+    assert!(found(&store, "hunter2", &[]).is_empty());
+    assert!(found(&store, "me:", &[]).is_empty());
+    assert_eq!(found(&store, "@HUNTER3", &[]), ["site 5"], "a path is searched");
+    assert_eq!(found(&store, "a.example", &[]).len(), urls.len());
+    let at = |url: &str| store.sites_at(&[url.to_owned()], 10).unwrap().len();
+    for url in ["https://a.example/", "https://me:********@a.example/", "https://x:y@a.example/"] {
+        assert_eq!(at(url), 1, "{url}");
+    }
 }
 
 fn import(store: &Store, specs: &[SiteSpec], mode: ImportMode) -> Vec<Imported> {

@@ -145,7 +145,7 @@ fn sites_are_added_changed_and_left() {
     assert_eq!((&again["status"], &again["website_id"]), (&"active".into(), &3.into()));
     let path = file(&lab, "what.txt", "hello\n");
     assert!(text(&run(&lab, &["import", &path], 2).stderr).contains("add --format"));
-    assert!(text(&run(&lab, &["import", "nowhere.csv"], 3).stderr).contains("no such file"));
+    assert!(text(&run(&lab, &["import", "nowhere.csv"], 2).stderr).contains("no such file"));
 }
 
 #[test]
@@ -340,4 +340,23 @@ fn a_file_with_secrets_is_its_owners_alone() {
     run(&lab, &["export", "--output", &nowhere], 1);
     let left: Vec<_> = std::fs::read_dir(lab.dir.path()).unwrap().flatten().collect();
     assert!(left.iter().all(|entry| !text(entry.file_name().as_encoded_bytes()).contains("part")));
+}
+
+#[test]
+fn an_export_in_json_is_asked_for_in_two_ways_and_not_in_both_at_odds() {
+    let lab = lab("as_json");
+    run(&lab, &["add", "a", "http://a.example/"], 0);
+    // Its own site is made by `webmon round-trip` itself.
+    run(&lab, &["add", "webmon round-trip", "http://127.0.0.1/", "--paused"], 0);
+    let plain = run(&lab, &["export", "--format", "json"], 0);
+    assert!(text(&plain.stderr).starts_with("1 sites written"), "{}", text(&plain.stderr));
+    let exported = json(&lab, &["export"], 0);
+    assert_eq!(exported, serde_json::from_slice::<Value>(&plain.stdout).unwrap());
+    assert_eq!(exported["websites"].as_array().unwrap().len(), 1, "{exported}");
+    let odd = text(&run(&lab, &["export", "--format", "csv", "--json"], 2).stderr);
+    assert!(odd.contains("--json is --format json"), "{odd}");
+    for format in ["yaml", "csv"] {
+        let plain = text(&run(&lab, &["export", "--format", format], 0).stdout);
+        assert!(!plain.contains("round-trip"), "{plain}");
+    }
 }

@@ -186,7 +186,7 @@ impl SiteSpec {
             fault(
                 "timeout",
                 format!(
-                    "{timeout} is not within 1 and {} seconds: less than the interval",
+                    "{timeout} is not within 1 to {} seconds, less than the interval of {seconds}",
                     seconds.saturating_sub(1)
                 ),
             );

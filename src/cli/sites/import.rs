@@ -79,10 +79,7 @@ fn text_of(path: &Path) -> Result<String, Exit> {
         File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
     };
     let length = read.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let problem = format!("webmon sites import: {}: no such file", path.display());
-            Exit::NotFound(problem)
-        }
+        std::io::ErrorKind::NotFound => failed("no such file"),
         _ => failed(&format!("can't be read: {error}")),
     })?;
     if length as u64 > FILE_MAX {

@@ -19,6 +19,9 @@ const GAP: &str = "  ";
 /// A cell is not cut below this while another can be.
 const CUT_MIN: usize = 8;
 
+/// The last column is rather cut to this than left out.
+const CUT_LAST_MIN: usize = 6;
+
 /// Where a table goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Screen {
@@ -200,7 +203,13 @@ impl Table {
         while widths.iter().sum::<usize>() > room {
             let cut = self.columns.iter().zip(&mut widths).filter(|(column, _)| column.is_cut);
             let widest = cut.map(|(_, width)| width).max_by_key(|width| **width);
-            *widest.filter(|width| **width > CUT_MIN)? -= 1;
+            match widest.filter(|width| **width > CUT_MIN) {
+                Some(width) => *width -= 1,
+                None => {
+                    let is_cut = self.columns.get(widths.len() - 1)?.is_cut;
+                    *widths.last_mut().filter(|width| is_cut && **width > CUT_LAST_MIN)? -= 1;
+                }
+            }
         }
         Some(widths)
     }
@@ -322,7 +331,7 @@ mod tests {
     fn columns_that_do_not_fit_are_left_out_whole() {
         let rows = [row("7", "a name of a site", "https://a.example/a/long/path")];
         for (width, left_out) in
-            [(20, &[][..]), (19, &["URL"]), (12, &["URL"]), (11, &["NAME", "URL"])]
+            [(20, &[][..]), (19, &["URL"]), (10, &["URL"]), (9, &["NAME", "URL"])]
         {
             let mut table = Table::new(&COLUMNS, Screen { width: Some(width), is_coloured: false });
             let lines = table.lines(&rows);

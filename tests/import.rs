@@ -48,6 +48,12 @@ fn json(lab: &Lab, args: &[&str], code: i32) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"))
 }
 
+/// The names of the sites that a report has as added.
+fn added(report: &Value) -> Vec<&str> {
+    let sites = report["added"].as_array().unwrap_or_else(|| panic!("{report}"));
+    sites.iter().map(|site| site["name"].as_str().unwrap()).collect()
+}
+
 fn file(lab: &Lab, name: &str, content: &str) -> String {
     let path = lab.dir.path().join(name);
     std::fs::write(&path, content).unwrap();
@@ -66,7 +72,16 @@ fn check(name: &str) {
     assert_eq!(dry["imported"], false);
     assert_eq!(json(&lab, &["list"], 0)["items"].as_array().unwrap().len(), 0, "a dry run");
     let mut report = json(&lab, &["import", &path], 0);
-    assert_eq!((&dry["added"], &dry["refused"]), (&report["added"], &report["refused"]));
+    assert_eq!((added(&dry), &dry["refused"]), (added(&report), &report["refused"]));
+    let with_id = |report: &Value| {
+        report["added"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|site| site["website_id"].is_i64())
+            .count()
+    };
+    assert_eq!((with_id(&dry), with_id(&report)), (0, added(&report).len()));
     report.as_object_mut().unwrap().retain(|key, _| key != "dry_run");
     let mut found: Vec<String> = Vec::new();
     for key in ["refused", "not_translated"] {
@@ -82,7 +97,8 @@ fn check(name: &str) {
     assert_eq!(found, std::fs::read_to_string(&golden).unwrap_or_default(), "{name}");
     // What was imported is there, and the same.
     let again = json(&lab, &["import", &path, "--update"], 0);
-    assert_eq!((&again["added"], &again["unchanged"]), (&0.into(), &report["added"]));
+    assert!(added(&again).is_empty());
+    assert_eq!(again["unchanged"], added(&report).len());
 }
 
 #[test]
@@ -133,19 +149,19 @@ fn sites_are_added_changed_and_left() {
     assert!(text(&left.stderr).contains("add --update"));
     let report = json(&lab, &["import", &path, "--update"], 0);
     assert_eq!(report["changed"][0]["website_id"], 1);
-    assert_eq!((&report["added"], &report["unchanged"]), (&0.into(), &1.into()));
+    assert_eq!((added(&report).len(), &report["unchanged"]), (0, &1.into()));
     let shown = json(&lab, &["show", "a"], 0);
     assert_eq!((&shown["interval"], &shown["status"]), (&60.into(), &"paused".into()));
     assert_eq!(shown["expected_headers"]["Server"], "x,y");
 
     // One that was removed comes back with its id; a format that can't be told is asked for.
     run(&lab, &["remove", "c, d", "--yes"], 0);
-    assert_eq!(json(&lab, &["import", &path], 0)["added"], 1);
+    assert_eq!(added(&json(&lab, &["import", &path], 0)), ["c, d"]);
     let again = json(&lab, &["show", "c, d"], 0);
     assert_eq!((&again["status"], &again["website_id"]), (&"active".into(), &3.into()));
     let path = file(&lab, "what.txt", "hello\n");
     assert!(text(&run(&lab, &["import", &path], 2).stderr).contains("add --format"));
-    assert!(text(&run(&lab, &["import", "nowhere.csv"], 3).stderr).contains("no such file"));
+    assert!(text(&run(&lab, &["import", "nowhere.csv"], 2).stderr).contains("no such file"));
 }
 
 #[test]
@@ -174,7 +190,11 @@ fn all_faults_are_listed_and_nothing_is_imported() {
     assert!(refused.stdout.is_empty());
     assert_eq!(json(&lab, &["list"], 0)["items"].as_array().unwrap().len(), 0);
     let report = json(&lab, &["import", &path, "--skip-faulty"], 0);
-    assert_eq!(report["added"], 1);
+    assert_eq!(added(&report), ["good"]);
+    assert_eq!(
+        (&report["added"][0]["entry"], &report["added"][0]["website_id"]),
+        (&1.into(), &1.into())
+    );
     assert!(report["refused"].as_array().unwrap().len() >= 6, "{report}");
 
     let csv = "name,url,interval,retries,headers,tls_verify\na,http://a/,soon,9,[1],perhaps\nb\n";
@@ -303,7 +323,7 @@ fn an_export_reads_back_to_the_same() {
         // Into nothing: the same again.
         clear(&lab);
         let report = json(&lab, &["import", &path, "--format", format], 0);
-        assert_eq!(report["added"], SITES, "{format}: {report}");
+        assert_eq!(added(&report).len(), SITES, "{format}: {report}");
         let again = run(&lab, &["export", "--format", format], 0);
         assert!(again.stdout == first.stdout, "{format}: byte by byte");
     }
@@ -340,4 +360,100 @@ fn a_file_with_secrets_is_its_owners_alone() {
     run(&lab, &["export", "--output", &nowhere], 1);
     let left: Vec<_> = std::fs::read_dir(lab.dir.path()).unwrap().flatten().collect();
     assert!(left.iter().all(|entry| !text(entry.file_name().as_encoded_bytes()).contains("part")));
+}
+
+#[test]
+fn an_export_in_json_is_asked_for_in_two_ways_and_not_in_both_at_odds() {
+    let lab = lab("as_json");
+    run(&lab, &["add", "a", "http://a.example/"], 0);
+    // Its own site is made by `webmon round-trip` itself.
+    run(&lab, &["add", "webmon round-trip", "http://127.0.0.1/", "--paused"], 0);
+    let plain = run(&lab, &["export", "--format", "json"], 0);
+    assert!(text(&plain.stderr).starts_with("1 sites written"), "{}", text(&plain.stderr));
+    let exported = json(&lab, &["export"], 0);
+    assert_eq!(exported, serde_json::from_slice::<Value>(&plain.stdout).unwrap());
+    assert_eq!(exported["websites"].as_array().unwrap().len(), 1, "{exported}");
+    let odd = text(&run(&lab, &["export", "--format", "csv", "--json"], 2).stderr);
+    assert!(odd.contains("--json is --format json"), "{odd}");
+    for format in ["yaml", "csv"] {
+        let plain = text(&run(&lab, &["export", "--format", format], 0).stdout);
+        assert!(!plain.contains("round-trip"), "{plain}");
+    }
+}
+
+#[test]
+fn a_printed_list_is_imported_and_broken_json_is_shown_where() {
+    let lab = lab("printed");
+    for (name, url) in [("a", "http://a.example/"), ("b", "http://u:hunter2@b.example/")] {
+        run(&lab, &["add", name, url, "--set", "retries=2"], 0);
+    }
+    let list = text(&run(&lab, &["list", "--keyword", "a.example", "--json"], 0).stdout);
+    let path = file(&lab, "list.txt", &list);
+    assert_eq!(json(&lab, &["import", &path], 0)["unchanged"], 1);
+    // A mask is one fault, and not two.
+    let list = text(&run(&lab, &["list", "--json"], 0).stdout);
+    let path = file(&lab, "list.txt", &list);
+    let report = json(&lab, &["import", &path, "--skip-faulty"], 0);
+    assert_eq!(report["refused"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["refused"][0]["field"], "url");
+    let masked = r#"[{"name": "c", "url": "http://c/", "username": "u", "password": "********"}]"#;
+    let path = file(&lab, "list.txt", masked);
+    let said = text(&run(&lab, &["import", &path], 2).stderr);
+    assert_eq!(said.matches("refused: ").count(), 1, "{said}");
+    assert!(said.contains("password: has ********"), "{said}");
+
+    let path = file(&lab, "broken.json", "{\"websites\": [\n  {\"name\": \"a\",}\n]}");
+    let said = text(&run(&lab, &["import", &path], 2).stderr);
+    assert!(said.contains(": line 2, column 16: is no good JSON"), "{said}");
+    let path = file(&lab, "none.json", "[]");
+    let none = run(&lab, &["import", &path], 0);
+    assert_eq!(text(&none.stderr), "no sites in the file\n");
+    assert!(text(&none.stdout).starts_with("0 added"), "{}", text(&none.stdout));
+}
+
+#[test]
+fn what_is_said_of_many_entries_is_said_once() {
+    let lab = lab("many");
+    let target = |n: u32| {
+        let labels = format!("job: x, team: t{n}");
+        format!("- {{targets: ['http://h{n}.example/'], labels: {{{labels}}}}}\n")
+    };
+    let path = file(&lab, "targets.yaml", &(1..=50).map(target).collect::<String>());
+    let said = text(&run(&lab, &["import", &path, "--dry-run"], 0).stderr);
+    let first = "entry 1, 'http://h1.example/'; entry 2, 'http://h2.example/'; \
+                 entry 3, 'http://h3.example/'; …; --json has all";
+    assert_eq!(
+        said,
+        format!(
+            "not translated: job: webmon has no labels: 50 entries: {first}\n\
+             not translated: team: webmon has no labels: 50 entries: {first}\n"
+        )
+    );
+    let report = json(&lab, &["import", &path], 0);
+    assert_eq!(report["not_translated"].as_array().unwrap().len(), 100);
+    assert_eq!(added(&report).len(), 50);
+}
+
+#[test]
+fn a_table_from_a_spreadsheet_is_read_with_all_its_faults() {
+    let lab = lab("table");
+    let csv = "name;url;interval;colour\na;http://a.example/;soon;red\nb;http://b.example/;60;\n";
+    let path = file(&lab, "sites.csv", csv);
+    for more in [&[][..], &["--skip-faulty"]] {
+        let said = text(&run(&lab, &[&["import", &path], more].concat(), 2).stderr);
+        for part in [
+            "refused: the column colour is no key of a site",
+            "refused: entry 1, line 2, 'a': interval: must be whole seconds",
+            "nothing was imported",
+        ] {
+            assert!(said.contains(part), "{part}\n{said}");
+        }
+    }
+    assert_eq!(json(&lab, &["list"], 0)["items"].as_array().unwrap().len(), 0);
+    for separator in [";", "\t", ","] {
+        let csv = ["name", "url\na", "http://a.example/?x=1\n"].join(separator);
+        let path = file(&lab, "sites.txt", &csv);
+        let report = json(&lab, &["import", &path, "--dry-run"], 0);
+        assert_eq!(added(&report), ["a"], "{separator:?}");
+    }
 }

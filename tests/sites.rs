@@ -4,10 +4,14 @@
 
 mod support;
 
+#[path = "api/support.rs"]
+mod server;
+
 use std::process::Output;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use server::Server;
 use support::daemon::Lab;
 use webmon::check::{Check, Failure, FailureKind, Identity, Outcome};
 use webmon::runtime::now;
@@ -95,6 +99,10 @@ fn a_sites_life() {
     assert_eq!(json_of(&lab, &["sites", "show", "1"])["status"], "paused");
     let resumed = json_of(&lab, &["sites", "resume", "Shop"]);
     assert_eq!(resumed["items"][0]["status"], "active");
+    assert_eq!(
+        said(&lab, &["sites", "resume", "2", "Shop"]),
+        "resumed 2 'API 2'\n1 'Shop' was so already\n"
+    );
     let asked = fails(&lab, &["sites", "remove", "Shop", "2"], 2);
     assert!(asked.contains("add --yes") && asked.contains("what was seen of them is kept"));
     let removed = run(&lab, &["sites", "remove", "Shop", "--yes"], 0);
@@ -124,6 +132,12 @@ fn every_fault_is_listed_at_once_without_secrets() {
         assert!(faults.contains(&part), "{part}\n{faults}");
     }
     assert!(!faults.contains("hunter"), "{faults}");
+    let long = ["sites", "add", "x", "http://a/", "--interval", "30", "--timeout", "99"];
+    let wanted = "timeout: 99 is not within 1 to 29 seconds, less than the interval of 30\n";
+    assert!(fails(&lab, &long, 2).ends_with(wanted));
+    // What update leaves alone stays: it has no defaults to speak of.
+    let help = said(&lab, &["sites", "update", "--help"]);
+    assert!(help.contains("--interval") && !help.contains("[default: monitoring"), "{help}");
     assert!(names(&json_of(&lab, &["sites", "list"])).is_empty());
 }
 
@@ -139,11 +153,49 @@ fn sites_are_found_by_id_name_and_url() {
     assert_eq!((id("two"), id("2"), id("http://B.example/x")), (2.into(), 2.into(), 3.into()));
     let many = fails(&lab, &["sites", "show", "http://a.example"], 2);
     assert!(many.contains("more than one site") && many.contains("1 'one'\n  2 'two'"), "{many}");
-    // The id of one and the name of another.
-    let both = fails(&lab, &["sites", "pause", "1"], 2);
-    assert!(both.contains("1 'one'") && both.contains("3 '1'"), "{both}");
+    assert!(many.contains("say its id, or name:NAME"), "{many}");
+    // The id of one and the name of another: the id, and the name has a spelling of its own.
+    let both = run(&lab, &["sites", "pause", "1"], 0);
+    assert_eq!(text(&both.stdout), "paused 1 'one'\n");
+    let hint = "1 is taken as an id; name:1 is the site 3 '1'";
+    assert!(text(&both.stderr).contains(hint), "{}", text(&both.stderr));
+    assert_eq!((id("name:1"), id("1")), (3.into(), 1.into()));
+    assert_eq!(json_of(&lab, &["history", "name:1"])["website_id"], 3);
+    assert!(fails(&lab, &["sites", "show", "name:7"], 3).contains("no site 'name:7'"));
     assert!(fails(&lab, &["history", "elsewhere"], 3).contains("webmon sites list"));
     assert!(fails(&lab, &["history", "onee"], 3).contains("did you mean 'one'?"));
+    // One that is gone is in nobody's way, and is still found where no other is meant.
+    said(&lab, &["sites", "remove", "1", "--yes"]);
+    assert_eq!((id("1"), id("http://a.example/")), (3.into(), 2.into()));
+    assert_eq!(id("one"), 1);
+    said(&lab, &["sites", "add", "2", "http://c.example/"]);
+    said(&lab, &["sites", "remove", "name:2", "--yes"]);
+    assert_eq!((id("2"), id("name:2")), (2.into(), 4.into()));
+    said(&lab, &["sites", "remove", "2", "--yes"]);
+    assert_eq!(id("2"), 2);
+}
+
+#[test]
+fn check_and_tail_know_sites_as_the_others_do() {
+    let lab = lab("same");
+    for (name, url) in [
+        ("one", "http://127.0.0.1:1/"),
+        ("1", "http://127.0.0.1:1/x"),
+        ("two", "http://127.0.0.1:1"),
+    ] {
+        said(&lab, &["sites", "add", name, url]);
+    }
+    for (site, id) in [("1", 1), ("name:1", 2), ("one", 1), ("http://127.0.0.1:1/x", 2)] {
+        let output = run(&lab, &["check", "--site", site, "--json"], 1);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["website_id"], id, "{site}: {found}");
+    }
+    for command in ["check", "tail"] {
+        let unknown = fails(&lab, &[command, "--site", "name:7"], 3);
+        assert!(unknown.contains(&format!("webmon {command}: no site 'name:7'")), "{unknown}");
+        let several = fails(&lab, &[command, "--site", "http://127.0.0.1:1"], 2);
+        assert!(several.contains("say its id, or name:NAME"), "{several}");
+    }
 }
 
 #[test]
@@ -196,6 +248,11 @@ fn a_long_list_comes_in_pages_and_whole() {
     assert_eq!(plain.lines().count(), 1202);
     assert!(plain.starts_with(" ID  NAME"), "widths are those of a page: {}", &plain[..40]);
     assert!(!plain.lines().next().unwrap().contains("LAST"), "not asked for each of many");
+    let noted = text(&run(&lab, &["sites", "list"], 0).stderr);
+    assert_eq!(noted, "last checks are left out of a list of more than 500: add --last\n");
+    let all = json_of(&lab, &["sites", "list"]);
+    let has_last = |item: &Value| item.as_object().unwrap().contains_key("last");
+    assert!(all["items"].as_array().unwrap().iter().all(has_last), "however many there are");
     let last = said(&lab, &["sites", "list", "--last", "--limit", "600"]);
     assert!(last.lines().next().unwrap().contains("LAST") && last.lines().count() == 601);
 }
@@ -254,7 +311,10 @@ fn history_shows_rows_uptime_and_failures() {
     let newest = &whole["items"][0];
     assert_eq!((&newest["outcome"], &newest["response_time"]), (&"up".into(), &json!(0.2)));
     assert_eq!(whole["items"][1]["failure_kind"], "status");
-    assert_eq!(whole["windows"]["24h"]["uptime"], 0.75);
+    let day = &whole["windows"][0];
+    assert_eq!((&day["window"], &day["total"]["ratio"]), (&"24h".into(), &json!(0.75)));
+    assert_eq!((&day["total"]["up"], &day["regions"][0]["down"]), (&3.into(), &1.into()));
+    assert!(day["total"]["p50"].is_f64() && day["from"].as_str().unwrap().ends_with(":00.000Z"));
     let from = json_of(&lab, &["history", "1", "--from", "35s"]);
     assert_eq!(from["items"].as_array().unwrap().len(), 3);
     let to = json_of(&lab, &["history", "1", "--from", "1h", "--to", "35s"]);
@@ -263,14 +323,54 @@ fn history_shows_rows_uptime_and_failures() {
 
     // Nothing seen is neither up nor down.
     let unseen = said(&lab, &["history", "unseen"]);
-    assert!(
-        unseen.contains("uptime 24 h  no data\n") && unseen.ends_with("no rows in this time\n")
-    );
-    assert_eq!(json_of(&lab, &["history", "unseen"])["windows"]["30d"]["uptime"], Value::Null);
+    assert!(unseen.ends_with("uptime 30 d  no data\n"), "{unseen}");
+    let noted = text(&run(&lab, &["history", "unseen"], 0).stderr);
+    assert_eq!(noted, "no rows in this time\n");
+    let unseen = json_of(&lab, &["history", "unseen"]);
+    assert_eq!(unseen["windows"][2]["total"]["ratio"], Value::Null);
 
     // The last check, in the list and with the site.
     let list = said(&lab, &["sites", "list"]);
     assert!(list.lines().nth(1).unwrap().contains(" up    20"), "{list}");
     let shown = json_of(&lab, &["sites", "show", "seen"]);
-    assert_eq!((&shown["last"]["outcome"], &shown["uptime_24h"]), (&"up".into(), &json!(0.75)));
+    assert_eq!(shown["last"]["outcome"], "up");
+    assert_eq!((&shown["windows"][0]), day);
+}
+
+#[test]
+fn json_is_that_of_the_api() {
+    let server = Server::start("as_api");
+    let mut lab = Lab::new("as_api");
+    lab.set("WEBMON_DATABASE_DB", &server.database().name);
+    said(&lab, &["sites", "add", "seen", "http://u:hunter2@a/"]);
+    // Times with more and with fewer digits than three.
+    let mut client = server.database().client();
+    client
+        .batch_execute(
+            "UPDATE website SET timestamp = '2026-01-01 00:00:00.123456Z', \
+             updated_at = '2026-01-01 00:00:00.5Z'",
+        )
+        .unwrap();
+    server.store().insert_checks(&[check(1, 10, Outcome::Up, 0.2)]).unwrap();
+    let get = |target: &str| server.get(target).json(200);
+    let contains = |whole: &Value, part: &Value, what: &str| {
+        for (key, value) in part.as_object().unwrap() {
+            assert_eq!(whole.get(key), Some(value), "{what}: {key} of {whole}");
+        }
+    };
+    let site = get("/websites/1");
+    assert_eq!(site["updated_at"].as_str().unwrap().len(), "2026-01-01T00:00:00.500Z".len());
+    let shown = json_of(&lab, &["sites", "show", "seen"]);
+    contains(&shown, &site, "site");
+    contains(&json_of(&lab, &["sites", "list"])["items"][0], &site, "list");
+    let history = json_of(&lab, &["history", "seen"]);
+    contains(&history["items"][0], &get("/monitoring?website_id=1")["items"][0], "check");
+    let windows = get("/websites/1/uptime")["windows"].clone();
+    for (own, of_api) in
+        history["windows"].as_array().unwrap().iter().zip(windows.as_array().unwrap())
+    {
+        assert_eq!((&own["window"], &own["regions"]), (&of_api["window"], &of_api["regions"]));
+        contains(&own["total"], &of_api["total"], "uptime");
+    }
+    assert_eq!(shown["last"]["timestamp"], history["items"][0]["timestamp"]);
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Response;
+use super::json::uptime_window;
 use super::monitoring::end;
 use super::refusal::{Answer, Refusal};
 use super::service::Call;
@@ -14,7 +15,7 @@ use crate::runtime::wall;
 use crate::store::{Bucket, Period, Uptime};
 use crate::wire::time_text;
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is counted where no bounds are given.
@@ -49,18 +50,12 @@ pub(super) fn uptime(call: &Call<'_>) -> Answer {
     let mut counted: Vec<Value> = Vec::new();
     for (name, from, to) in windows {
         let regions = call.store().uptime(&[id], from, to)?;
-        counted.push(json!({
-            "window": name,
-            "from": time_text(down_to(from, HOUR)),
-            "to": time_text(up_to(to, HOUR)),
-            "total": total(&regions),
-            "regions": regions.iter().map(region).collect::<Vec<_>>(),
-        }));
+        counted.push(uptime_window(name, from, to, &regions));
     }
     Ok(Response::json(200, &json!({ "website_id": id, "windows": counted })))
 }
 
-fn region(counted: &Uptime) -> Value {
+pub(super) fn region(counted: &Uptime) -> Value {
     json!({
         "region": counted.region,
         "ratio": counted.ratio(),
@@ -73,7 +68,7 @@ fn region(counted: &Uptime) -> Value {
 }
 
 /// All regions together.
-fn total(regions: &[Uptime]) -> Value {
+pub(super) fn total(regions: &[Uptime]) -> Value {
     let sum = |of: fn(&Uptime) -> u64| regions.iter().map(of).sum();
     let all = Uptime {
         website_id: 0,
@@ -165,12 +160,12 @@ fn before(time: Timestamp, length: SignedDuration) -> Timestamp {
     earlier.max(Timestamp::UNIX_EPOCH)
 }
 
-fn down_to(time: Timestamp, length: SignedDuration) -> Timestamp {
+pub(super) fn down_to(time: Timestamp, length: SignedDuration) -> Timestamp {
     let over = time.as_second().rem_euclid(length.as_secs());
     Timestamp::from_second(time.as_second() - over).unwrap_or(time)
 }
 
-fn up_to(time: Timestamp, length: SignedDuration) -> Timestamp {
+pub(super) fn up_to(time: Timestamp, length: SignedDuration) -> Timestamp {
     let down = down_to(time, length);
     if down == time { time } else { down.checked_add(length).unwrap_or(time) }
 }

@@ -19,6 +19,7 @@ mod encode;
 mod head;
 mod history;
 mod input;
+pub(crate) mod json;
 mod monitoring;
 mod openapi;
 mod pages;

@@ -77,7 +77,7 @@ pub(super) fn show(call: &Call<'_>) -> Answer {
 }
 
 /// A check with the names of its columns, and the site's own.
-fn object(check: &StoredCheck, site: Option<&SiteRow>) -> Value {
+pub(crate) fn object(check: &StoredCheck, site: Option<&SiteRow>) -> Value {
     let time = |time: Option<Timestamp>| time.map(time_text);
     let masked = site.map(|site| encode(&site.spec, Secrets::Masked));
     let of_site = |key: &str| masked.as_ref().and_then(|site| site.get(key).cloned());

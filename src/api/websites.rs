@@ -59,7 +59,7 @@ pub(super) fn answer(status: u16, row: &SiteRow) -> Response {
 }
 
 /// A site as JSON, without its secrets.
-pub(super) fn object(row: &SiteRow) -> Map<String, Value> {
+pub(crate) fn object(row: &SiteRow) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("website_id".to_owned(), row.website_id.into());
     object.append(&mut encode(&row.spec, Secrets::Masked));

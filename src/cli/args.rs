@@ -295,8 +295,9 @@ pub(super) struct TailArgs {
     /// Where to read
     #[arg(long, value_enum, default_value = "table")]
     pub(super) from: TailFrom,
-    /// Only those of this site; may be given several times
-    #[arg(long = "site", value_name = "NAME|ID")]
+    /// Only those of this site: its id, name or URL, or name:3 where a name looks like an id; may
+    /// be given several times
+    #[arg(long = "site", value_name = "SITE")]
     pub(super) sites: Vec<String>,
     /// Only those that ended so: up, down or missed; may be given several times
     #[arg(long = "outcome", value_name = "OUTCOME", value_parser = outcome)]

@@ -49,8 +49,8 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
     /// A site of the table with all its settings, which the other options change for this check;
-    /// may be given several times
-    #[arg(long = "site", value_name = "NAME|ID", id = "site")]
+    /// its id, name or URL, or name:3 where a name looks like an id; may be given several times
+    #[arg(long = "site", value_name = "SITE", id = "site")]
     pub(super) sites: Vec<String>,
     /// Store the results in the table, as rows of the sites that have these URLs
     #[arg(long)]

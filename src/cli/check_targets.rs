@@ -8,10 +8,11 @@ use url::Url;
 
 use super::check_args::CheckArgs;
 use super::exit::Exit;
+use super::sites::find_living;
 use crate::config::Settings;
 use crate::probe::Target;
 use crate::site::{INTERVAL_MAX_S, SiteDefaults, SiteFault, SiteSpec};
-use crate::store::{SiteRow, SiteStatus, Store};
+use crate::store::{SiteRow, Store};
 
 /// Largest list of URLs, in bytes: some 100,000 of usual length.
 const LIST_MAX: u64 = 8 << 20;
@@ -87,7 +88,7 @@ pub(super) fn find(
     }
     if let Some(store) = store {
         for site in &args.sites {
-            wanted.push(Wanted::of(named(store, site)?, args, settings)?);
+            wanted.push(Wanted::of(find_living(store, "webmon check", site)?, args, settings)?);
         }
     }
     if wanted.is_empty() {
@@ -167,21 +168,6 @@ fn rows_at(store: &Store, urls: &[String]) -> Result<Vec<SiteRow>, Exit> {
             }
         })
         .collect()
-}
-
-/// The site of this name, else of this id.
-pub(super) fn named(store: &Store, site: &str) -> Result<SiteRow, Exit> {
-    let is_there = |row: &SiteRow| row.status != SiteStatus::Deleted;
-    let by_name = store.site_named(site).map_err(|error| Exit::of_store(&error))?;
-    let found = match (by_name.filter(is_there), site.parse()) {
-        (None, Ok(id)) => store.site(id).map_err(|error| Exit::of_store(&error))?.filter(is_there),
-        (found, _) => found,
-    };
-    found.ok_or_else(|| {
-        Exit::NotFound(format!(
-            "webmon: no site has the name or id '{site}'; `webmon sites list` shows them"
-        ))
-    })
 }
 
 #[cfg(test)]

@@ -10,12 +10,16 @@ use super::sites::{described, find_site};
 use super::sites_args::HistoryArgs;
 use super::table::{Cell, Colour, Column, Screen, Table};
 use super::{options, output};
+use crate::api::json as api;
 use crate::check::Outcome;
 use crate::runtime::now;
-use crate::store::{Bucket, Histogram, Store, StoredCheck};
+use crate::store::{Bucket, Histogram, Store, StoredCheck, Uptime};
 
-/// Hours of the windows that are summed up, with their names.
-const WINDOWS: [(i64, &str); 3] = [(24, "24 h"), (7 * 24, "7 d"), (30 * 24, "30 d")];
+/// The last hours that are summed up: how many, the name, and what the API calls it.
+pub(super) type Span = (i64, &'static str, &'static str);
+const WINDOWS: [Span; 3] = [DAY, (7 * 24, "7 d", "7d"), (30 * 24, "30 d", "30d")];
+/// The last 24 hours.
+pub(super) const DAY: Span = (24, "24 h", "24h");
 /// Bars of a sparkline, the lowest first.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const ASCII_BARS: [char; 8] = ['.', ':', '-', '=', '+', '*', '#', '@'];
@@ -44,13 +48,12 @@ pub(super) fn history(common: &CommonArgs, args: &HistoryArgs) -> Result<(), Exi
     }
     let rows = store.checks_of(site.website_id, from, to, args.limit, None).map_err(failed)?;
     let mut windows = Vec::with_capacity(WINDOWS.len());
-    for (hours, name) in WINDOWS {
-        windows.push((name, Window::read(&store, site.website_id, hours, now)?));
+    for span in WINDOWS {
+        windows.push(Window::read(&store, site.website_id, span, now)?);
     }
     if args.json {
-        let items: Vec<Value> = rows.iter().map(row_json).collect();
-        let windows: serde_json::Map<String, Value> =
-            windows.iter().map(|(name, window)| (name.replace(' ', ""), window.json())).collect();
+        let items: Vec<Value> = rows.iter().map(|row| api::check(row, Some(&site))).collect();
+        let windows: Vec<Value> = windows.iter().map(Window::json).collect();
         let value = json!({
             "website_id": site.website_id, "name": site.spec.name, "items": items,
             "windows": windows,
@@ -59,11 +62,12 @@ pub(super) fn history(common: &CommonArgs, args: &HistoryArgs) -> Result<(), Exi
     }
     let screen = Screen::of_stdout();
     output::line(&described(&site))?;
-    for (name, window) in &windows {
-        output::line(&format!("uptime {name:>4}  {}", window.words()))?;
+    for window in &windows {
+        output::line(&format!("uptime {:>4}  {}", window.span.1, window.words()))?;
     }
     if rows.is_empty() {
-        return output::line("no rows in this time");
+        output::note("no rows in this time");
+        return Ok(());
     }
     let bars = if is_utf8() { BARS } else { ASCII_BARS };
     let line = sparkline(&rows, bars, screen.width.unwrap_or(usize::MAX));
@@ -82,6 +86,9 @@ fn is_utf8() -> bool {
 
 /// A site's checks of the last hours, of all regions together.
 pub(super) struct Window {
+    span: Span,
+    to: Timestamp,
+    regions: Vec<Uptime>,
     up: u64,
     down: u64,
     missed: u64,
@@ -95,17 +102,17 @@ impl Window {
     pub(super) fn read(
         store: &Store,
         website_id: i64,
-        hours: i64,
+        span: Span,
         now: Timestamp,
     ) -> Result<Self, Exit> {
-        let from = now - SignedDuration::from_hours(hours);
-        let periods = store
-            .response_times(website_id, None, from, now, Bucket::Hour)
-            .map_err(|error| Exit::of_store(&error))?;
+        let from = now - SignedDuration::from_hours(span.0);
+        let failed = |error| Exit::of_store(&error);
+        let regions = store.uptime(&[website_id], from, now).map_err(failed)?;
+        let periods =
+            store.response_times(website_id, None, from, now, Bucket::Hour).map_err(failed)?;
         let mut times = Histogram::default();
         let (mut min, mut max) = (f64::INFINITY, 0.0_f64);
-        let mut window =
-            Self { up: 0, down: 0, missed: 0, unreachable_self: 0, median: None, p95: None };
+        let mut window = Self { regions, ..Self::empty(span, now) };
         for period in &periods {
             window.up += period.up;
             window.down += period.down;
@@ -121,9 +128,23 @@ impl Window {
         Ok(window)
     }
 
+    fn empty(span: Span, to: Timestamp) -> Self {
+        Self {
+            span,
+            to,
+            regions: Vec::new(),
+            up: 0,
+            down: 0,
+            missed: 0,
+            unreachable_self: 0,
+            median: None,
+            p95: None,
+        }
+    }
+
     /// up / (up + down), without what our own network is to blame for; absent when nothing was
     /// seen of the site.
-    pub(super) fn ratio(&self) -> Option<f64> {
+    fn ratio(&self) -> Option<f64> {
         let seen = self.up + self.down.saturating_sub(self.unreachable_self);
         (seen > 0).then(|| self.up as f64 / seen as f64)
     }
@@ -136,11 +157,14 @@ impl Window {
         words
     }
 
-    fn json(&self) -> Value {
-        json!({
-            "uptime": self.ratio(), "up": self.up, "down": self.down, "missed": self.missed,
-            "unreachable_self": self.unreachable_self, "p50": self.median, "p95": self.p95,
-        })
+    /// As the API has it, with the percentiles of its response times beside what it counts.
+    pub(super) fn json(&self) -> Value {
+        let (hours, _, name) = self.span;
+        let from = self.to - SignedDuration::from_hours(hours);
+        let mut object = api::uptime_window(Some(name), from, self.to, &self.regions);
+        object["total"]["p50"] = json!(self.median);
+        object["total"]["p95"] = json!(self.p95);
+        object
     }
 }
 
@@ -209,35 +233,6 @@ fn cells(row: &StoredCheck) -> Vec<Cell> {
     ]
 }
 
-/// A row with the names of its columns.
-fn row_json(row: &StoredCheck) -> Value {
-    let phases = &row.phases;
-    json!({
-        "check_entry_id": row.check_entry_id.to_string(),
-        "timestamp": row.timestamp.to_string(),
-        "started_at": row.started_at.map(|time| time.to_string()),
-        "region": row.region,
-        "outcome": row.outcome,
-        "failure_kind": row.failure_kind,
-        "failure_detail": row.failure_detail,
-        "response_time": row.response_time,
-        "resolve": phases.resolve,
-        "connect": phases.connect,
-        "tls": phases.tls,
-        "processing": phases.processing,
-        "transfer": phases.transfer,
-        "http_status": row.http_status,
-        "body_bytes": row.body_bytes,
-        "redirects": row.redirects,
-        "tries": row.tries,
-        "regex": row.regex,
-        "regex_match": row.regex_match,
-        "regex_captures": row.regex_captures,
-        "certificate_expires_at": row.certificate_expires_at.map(|time| time.to_string()),
-        "unreachable_self": row.unreachable_self,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,14 +279,8 @@ mod tests {
 
     #[test]
     fn no_data_is_neither_up_nor_down_and_nearly_all_is_not_all() {
-        let window = |up, down, missed| Window {
-            up,
-            down,
-            missed,
-            unreachable_self: 0,
-            median: None,
-            p95: None,
-        };
+        let none = || Window::empty(DAY, Timestamp::UNIX_EPOCH);
+        let window = |up, down, missed| Window { up, down, missed, ..none() };
         assert_eq!(uptime_words(&window(0, 0, 0)), "no data");
         assert_eq!(uptime_words(&window(0, 0, 3)), "no data, 3 missed");
         assert_eq!(uptime_words(&window(999_999, 1, 0)), "99.999 % (999999 up, 1 down)");

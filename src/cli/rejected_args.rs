@@ -1,6 +1,8 @@
 //! What can be typed after `webmon rejected`.
 
 use clap::{Args, Subcommand};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::runtime::now;
@@ -164,10 +166,21 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     time_before(text, now().wall)
 }
 
-/// A time, or an age at `now`.
+/// A day, as the moment in which it begins in UTC.
+fn midnight(text: &str) -> Option<Timestamp> {
+    // The parser of dates passes over times that stand behind them.
+    let is_date = text.len() == "2026-01-31".len();
+    let date: Date = is_date.then(|| text.parse().ok()).flatten()?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// A time, a day, or an age at `now`.
 fn time_before(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
+    }
+    if let Some(midnight) = midnight(text) {
+        return Ok(midnight);
     }
     let age = || {
         let unit = text.chars().next_back()?;
@@ -182,7 +195,7 @@ fn time_before(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         let age = SignedDuration::from_secs(number.checked_mul(seconds)?);
         now.checked_sub(age).ok()
     };
-    let cure = "write a time such as 2026-01-31T12:00:00Z or an age such as 90s, 15m, 2h or 3d";
+    let cure = "write a time such as 2026-01-31T12:00:00Z, a day such as 2026-01-31, or an age such as 90s, 15m, 2h or 3d";
     age().ok_or_else(|| cure.to_owned())
 }
 
@@ -201,7 +214,18 @@ mod tests {
         check("2h", "2026-01-31T10:00:00Z");
         check("3d", "2026-01-28T12:00:00Z");
         check("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z");
-        for bad in ["", "d", "-1d", "3w", "3 d", "9223372036854775807d", "ä"] {
+        check("2026-01-31", "2026-01-31T00:00:00Z");
+        for bad in [
+            "",
+            "2026-02-30",
+            "2026-01-31T12:00",
+            "d",
+            "-1d",
+            "3w",
+            "3 d",
+            "9223372036854775807d",
+            "ä",
+        ] {
             assert!(time_before(bad, now).is_err(), "{bad}");
         }
     }

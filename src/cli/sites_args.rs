@@ -129,14 +129,14 @@ pub(super) struct ListArgs {
     /// Go on after the site with this id, where an earlier list ended
     #[arg(long, value_name = "ID", default_value_t = 0, hide_default_value = true)]
     pub(super) after: i64,
-    /// With each site's last check in a long list too
+    /// With each site's last check in a table of more than 500 too
     #[arg(long)]
     pub(super) last: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// Its id, name or URL
+    /// Its id, name or URL; name:3 where a name looks like an id
     pub(super) site: String,
     /// Show passwords, tokens and the like
     #[arg(long)]
@@ -146,16 +146,16 @@ pub(super) struct ShowArgs {
 /// What a site has, as flags.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct SiteFlags {
-    /// Seconds between checks, 5 to 86400 [default: monitoring.interval]
+    /// Seconds between checks, 5 to 86400; a site without has monitoring.interval
     #[arg(long, value_name = "SECONDS")]
     pub(super) interval: Option<String>,
-    /// Seconds for a whole check, less than the interval [default: monitoring.timeout]
+    /// Seconds for a whole check, less than the interval; a site without has monitoring.timeout
     #[arg(long, value_name = "SECONDS")]
     pub(super) timeout: Option<String>,
     /// Pattern that must be found in the body
     #[arg(long, value_name = "PATTERN")]
     pub(super) regex: Option<String>,
-    /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS [default: GET]
+    /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS; a site without has GET
     #[arg(long, value_name = "METHOD")]
     pub(super) method: Option<String>,
     /// Request header, such as 'Accept: text/plain'; may be given several times
@@ -164,7 +164,7 @@ pub(super) struct SiteFlags {
     /// Request body
     #[arg(long, value_name = "TEXT")]
     pub(super) body: Option<String>,
-    /// Good answers, such as 200-299,301 [default: 200-299]
+    /// Good answers, such as 200-299,301; a site without has 200-299
     #[arg(long, value_name = "CODES")]
     pub(super) expected_status: Option<String>,
     /// Any other setting of a site; may be given several times, and several times for a map
@@ -187,7 +187,7 @@ pub(super) struct AddArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct UpdateArgs {
-    /// Its id, name or URL
+    /// Its id, name or URL; name:3 where a name looks like an id
     pub(super) site: String,
     /// Another name
     #[arg(long, value_name = "NAME")]
@@ -204,7 +204,7 @@ pub(super) struct UpdateArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct NamedArgs {
-    /// Their ids, names or URLs
+    /// Their ids, names or URLs; name:3 where a name looks like an id
     #[arg(value_name = "SITE", required = true)]
     pub(super) sites: Vec<String>,
 }
@@ -266,9 +266,9 @@ pub(super) enum ExportFormat {
 
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
-    /// What to write them in
-    #[arg(long, value_enum, default_value = "yaml")]
-    pub(super) format: ExportFormat,
+    /// What to write them in; --json is json too [default: yaml]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<ExportFormat>,
     /// Write to this file, which only its owner may read [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
@@ -279,16 +279,17 @@ pub(super) struct ExportArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct HistoryArgs {
-    /// Its id, name or URL
+    /// Its id, name or URL; name:3 where a name looks like an id
     pub(super) site: String,
     /// At most so many rows, the newest
     #[arg(long, value_name = "N", default_value_t = 20,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(HISTORY_MAX)))]
     pub(super) limit: u32,
-    /// Only those due since then: a time (2026-01-31T12:00:00Z) or an age (90s, 15m, 24h, 7d)
+    /// Only those due since then: a time (2026-01-31T12:00:00Z), a day (2026-01-31) or an age
+    /// (90s, 15m, 24h, 7d)
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) from: Option<Timestamp>,
-    /// Only those due before then: a time or an age
+    /// Only those due before then: a time, a day or an age
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) to: Option<Timestamp>,
     /// Print one JSON object

@@ -10,6 +10,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::exit::Exit;
 use super::output;
 use crate::check::Outcome;
+use crate::site::is_unprintable;
 
 /// Columns of a terminal that doesn't say how many it has.
 const WIDTH: usize = 80;
@@ -17,6 +18,9 @@ const WIDTH: usize = 80;
 const GAP: &str = "  ";
 /// A cell is not cut below this while another can be.
 const CUT_MIN: usize = 8;
+
+/// The last column is rather cut to this than left out.
+const CUT_LAST_MIN: usize = 6;
 
 /// Where a table goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +145,7 @@ impl From<String> for Cell {
 pub(super) struct Table {
     columns: Vec<Column>,
     screen: Screen,
+    /// Of the columns that are shown.
     widths: Vec<usize>,
 }
 
@@ -152,7 +157,14 @@ impl Table {
 
     /// Prints rows; with the first ones the heads of the columns.
     pub(super) fn print(&mut self, rows: &[Vec<Cell>]) -> Result<(), Exit> {
-        self.lines(rows).iter().try_for_each(|line| output::line(line))
+        let is_first = self.widths.is_empty();
+        self.lines(rows).iter().try_for_each(|line| output::line(line))?;
+        let left_out = self.left_out();
+        if is_first && !left_out.is_empty() {
+            let heads = left_out.join(", ");
+            output::note(&format!("the terminal is too narrow for the columns {heads}"));
+        }
+        Ok(())
     }
 
     /// The lines of rows; of the first ones with the heads of the columns.
@@ -166,6 +178,11 @@ impl Table {
         heads.into_iter().chain(rows).map(|cells| self.line(cells)).collect()
     }
 
+    /// The heads of the columns that the terminal has no room for: half a cell helps nobody.
+    fn left_out(&self) -> Vec<&'static str> {
+        self.columns.iter().skip(self.widths.len()).map(|column| column.head).collect()
+    }
+
     fn measure(&mut self, heads: &[Cell], rows: &[Vec<Cell>]) {
         let mut widths: Vec<usize> = heads.iter().map(|cell| cell.text.width()).collect();
         for row in rows {
@@ -173,19 +190,28 @@ impl Table {
                 *width = cell.text.width().max(*width);
             }
         }
-        if let Some(screen) = self.screen.width {
-            let gaps = GAP.len() * widths.len().saturating_sub(1);
-            let room = screen.saturating_sub(gaps);
-            while widths.iter().sum::<usize>() > room {
-                let cut = self.columns.iter().zip(&mut widths).filter(|(column, _)| column.is_cut);
-                let widest = cut.map(|(_, width)| width).max_by_key(|width| **width);
-                match widest.filter(|width| **width > CUT_MIN) {
-                    Some(width) => *width -= 1,
-                    None => break,
+        let shown = (1..=widths.len()).rev().find_map(|count| self.fitted(&widths[..count]));
+        // Of one column alone as much is shown as there is room for.
+        self.widths = shown.unwrap_or_else(|| widths[..1].to_vec());
+    }
+
+    /// The widths cut to what the terminal has room for; none when that is too narrow.
+    fn fitted(&self, widths: &[usize]) -> Option<Vec<usize>> {
+        let mut widths = widths.to_vec();
+        let Some(screen) = self.screen.width else { return Some(widths) };
+        let room = screen.checked_sub(GAP.len() * (widths.len() - 1))?;
+        while widths.iter().sum::<usize>() > room {
+            let cut = self.columns.iter().zip(&mut widths).filter(|(column, _)| column.is_cut);
+            let widest = cut.map(|(_, width)| width).max_by_key(|width| **width);
+            match widest.filter(|width| **width > CUT_MIN) {
+                Some(width) => *width -= 1,
+                None => {
+                    let is_cut = self.columns.get(widths.len() - 1)?.is_cut;
+                    *widths.last_mut().filter(|width| is_cut && **width > CUT_LAST_MIN)? -= 1;
                 }
             }
         }
-        self.widths = widths;
+        Some(widths)
     }
 
     fn line(&self, cells: &[Cell]) -> String {
@@ -246,7 +272,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 
 /// Without what a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(is_unprintable, " ")
 }
 
 #[cfg(test)]
@@ -278,6 +304,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_turns_a_line_around() {
+        let text = printable("a\u{202E}b\u{2028}c\u{2066}d\u{200F}e\u{FEFF}f\u{7}g");
+        assert_eq!(text, "a b c d e f g");
+    }
+
+    #[test]
     fn the_widest_are_cut_on_a_terminal() {
         let rows = [row("7", "a name of a site", "https://a.example/a/long/path")];
         let lines = lines(Some(30), &rows);
@@ -292,6 +324,19 @@ mod tests {
             for line in lines(Some(width), &rows) {
                 assert!(line.width() <= width, "{width}: {line:?}");
             }
+        }
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out_whole() {
+        let rows = [row("7", "a name of a site", "https://a.example/a/long/path")];
+        for (width, left_out) in
+            [(20, &[][..]), (19, &["URL"]), (10, &["URL"]), (9, &["NAME", "URL"])]
+        {
+            let mut table = Table::new(&COLUMNS, Screen { width: Some(width), is_coloured: false });
+            let lines = table.lines(&rows);
+            assert_eq!(table.left_out(), left_out, "{width}: {lines:?}");
+            assert_eq!(lines[0].contains("URL"), left_out.is_empty(), "{lines:?}");
         }
     }
 

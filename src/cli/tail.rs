@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::args::{CommonArgs, TailArgs, TailFrom};
 use super::daemon::quiet_logs;
 use super::exit::Exit;
-use super::{check_targets, options, output};
+use super::sites::find_living;
+use super::{options, output};
 use crate::check::{Check, Failure, FailureKind, Outcome};
 use crate::config::Settings;
 use crate::kafka::{Fetcher, topics};
@@ -94,7 +95,7 @@ impl Printer {
 
 /// The id of a site; without the database a number is taken for it.
 fn id(store: &Store, site: &str) -> Result<i64, Exit> {
-    match (check_targets::named(store, site), site.parse()) {
+    match (find_living(store, "webmon tail", site), site.parse()) {
         (Ok(row), _) => Ok(row.website_id),
         (Err(Exit::Away(_)), Ok(id)) => Ok(id),
         (Err(exit), _) => Err(exit),

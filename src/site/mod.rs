@@ -165,8 +165,15 @@ impl SiteSpec {
 
         if self.name.trim().is_empty() || self.name.len() > NAME_MAX {
             fault("name", format!("must have 1 to {NAME_MAX} bytes"));
-        } else if self.name.contains(char::is_control) {
-            fault("name", "must not have control characters".to_owned());
+        } else if self.name.contains(is_unprintable) {
+            fault(
+                "name",
+                "must not have control characters, line separators or marks of the \
+                           direction of text"
+                    .to_owned(),
+            );
+        } else if self.name.trim() != self.name {
+            fault("name", "must not begin or end with blanks".to_owned());
         }
         let url = parse_url(&self.url).map_err(|message| fault("url", message)).ok();
         if url.as_ref().is_some_and(|url| url.username().starts_with("%7Bsecret")) {
@@ -186,7 +193,7 @@ impl SiteSpec {
             fault(
                 "timeout",
                 format!(
-                    "{timeout} is not within 1 and {} seconds: less than the interval",
+                    "{timeout} is not within 1 to {} seconds, less than the interval of {seconds}",
                     seconds.saturating_sub(1)
                 ),
             );
@@ -236,6 +243,15 @@ impl SiteSpec {
             _ => Err(faults),
         }
     }
+}
+
+/// Whether a terminal or a page would obey `c` rather than show it: control characters, line
+/// separators, what turns the direction of text (as in CVE-2021-42574), and the byte order mark.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{2028}'..='\u{202E}')
+        || matches!(c, '\u{2066}'..='\u{2069}' | '\u{FEFF}')
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -351,6 +367,22 @@ mod tests {
             "expected_status",
         ] {
             assert!(text.lines().any(|l| l.starts_with(field)), "{field} missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_line_that_reads_as_it_is_written() {
+        let named = |name: &str| SiteSpec { name: name.to_owned(), ..spec("http://a/") };
+        for good in ["a b", "名前", "it's", "a\u{200D}b", "שלום"] {
+            assert!(faults(&named(good)).is_empty(), "{good}");
+        }
+        for c in ['\u{7}', '\u{85}', '\u{200E}', '\u{202E}', '\u{2028}', '\u{2069}', '\u{FEFF}'] {
+            let found = faults(&named(&format!("a{c}b")));
+            assert!(found[0].starts_with("name: must not have control"), "{c:?}: {found:?}");
+        }
+        for blank in [" a", "a ", "a\u{3000}"] {
+            let wanted = ["name: must not begin or end with blanks"];
+            assert_eq!(faults(&named(blank)), wanted, "{blank:?}");
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use self::page::Page;
+pub(super) use self::trip::SITE;
 use self::trip::{Done, Trip};
 use super::args::CommonArgs;
 use super::daemon::quiet_logs;

@@ -20,7 +20,7 @@ use crate::store::{Created, SiteStatus, Store, StoredCheck};
 use crate::wire;
 
 /// The site that all of these checks belong to.
-pub(super) const SITE: &str = "webmon round-trip";
+pub(in super::super) const SITE: &str = "webmon round-trip";
 /// Its URL in the table: where the checks really go differs.
 const SITE_URL: &str = "http://127.0.0.1/";
 /// How often the table is asked: a small part of what the trip takes.

@@ -162,8 +162,12 @@ fn change_all(
             Changed::Done(now) => {
                 let was_so = now.revision == row.revision;
                 items.push(Value::Object(object(&now, Secrets::Masked)));
-                let name = described(row);
-                if was_so { format!("{name} was so already") } else { format!("{verb} {name}") }
+                if was_so {
+                    format!("{} was so already", described(&now))
+                } else {
+                    // The verb says what it is now.
+                    format!("{verb} {}", find::id_and_name(&now))
+                }
             }
             // Removed by somebody else since it was read.
             _ => format!("{} is gone", described(row)),

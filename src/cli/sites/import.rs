@@ -1,5 +1,6 @@
 //! `sites import`: everything is read and checked before the first site is written.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
@@ -17,20 +18,34 @@ use crate::store::{ImportMode, ImportSite, Imported};
 
 /// Sites of one transaction: some tens of milliseconds, so that nobody who changes a site waits.
 const BATCH: usize = 1000;
+/// Entries that are shown of those about which the same is to be said; 300 targets of Prometheus
+/// with three labels each would fill a thousand lines.
+const SHOWN_MAX: usize = 3;
 /// Largest file, in bytes: a million plain sites.
 const FILE_MAX: u64 = 256 << 20;
 
 pub(super) fn import(context: &Context, sources: &Sources, args: &ImportArgs) -> Result<(), Exit> {
     let text = text_of(&args.file)?;
-    let format = args.format.or_else(|| formats::guess(&text, &args.file)).ok_or_else(|| {
-        Exit::Usage(format!(
-            "webmon sites import: {}: can't tell what it is written in; add --format",
-            args.file.display()
-        ))
-    })?;
+    let wrong = |problem: &str| {
+        let file = args.file.display();
+        Exit::Usage(format!("webmon sites import: {file}: {problem}"))
+    };
+    let format = match args.format {
+        Some(format) => format,
+        None => formats::guess(&text, &args.file)
+            .map_err(|problem| wrong(&problem))?
+            .ok_or_else(|| wrong("can't tell what it is written in; add --format"))?,
+    };
     let around = Around { file: &args.file, sources, defaults: context.defaults };
     let content = formats::read(text, format, &around)?;
     let mut report = Report::new(&content, args);
+    if !content.faults.is_empty() {
+        report.print(context, &content)?;
+        return Err(wrong("nothing was imported; mend it"));
+    }
+    if content.entries.is_empty() {
+        note("no sites in the file");
+    }
     let faulty = content.entries.iter().filter(|entry| !entry.faults.is_empty()).count();
     if faulty > 0 && !args.skip_faulty {
         report.print(context, &content)?;
@@ -79,10 +94,7 @@ fn text_of(path: &Path) -> Result<String, Exit> {
         File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
     };
     let length = read.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let problem = format!("webmon sites import: {}: no such file", path.display());
-            Exit::NotFound(problem)
-        }
+        std::io::ErrorKind::NotFound => failed("no such file"),
         _ => failed(&format!("can't be read: {error}")),
     })?;
     if length as u64 > FILE_MAX {
@@ -91,6 +103,14 @@ fn text_of(path: &Path) -> Result<String, Exit> {
     let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text"))?;
     // As some programs begin their files.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// A site that is new.
+struct Added {
+    number: usize,
+    name: String,
+    /// None in a dry run.
+    website_id: Option<i64>,
 }
 
 /// A site that is there and differs: its entry, id, and the keys.
@@ -106,9 +126,7 @@ struct Report {
     is_dry: bool,
     is_update: bool,
     is_done: bool,
-    /// Names, of a dry run only.
-    added_names: Vec<String>,
-    added: usize,
+    added: Vec<Added>,
     unchanged: usize,
     differing: Vec<Differing>,
     refused: Vec<Value>,
@@ -129,12 +147,9 @@ impl Report {
             object.insert("message".to_owned(), about.message.as_str().into());
             Value::Object(object)
         };
-        let mut not_translated: Vec<Value> = content
-            .notes
-            .iter()
-            .map(|note| json!({ "field": note.field, "message": note.message }))
-            .collect();
-        let mut refused = Vec::new();
+        let of_file = |fault: &Note| json!({ "field": fault.field, "message": fault.message });
+        let mut refused: Vec<Value> = content.faults.iter().map(of_file).collect();
+        let mut not_translated: Vec<Value> = content.notes.iter().map(of_file).collect();
         for entry in &content.entries {
             let whys = entry.refusal.iter().chain(&entry.faults);
             refused.extend(whys.map(|why| of_entry(entry, why)));
@@ -144,8 +159,7 @@ impl Report {
             is_dry: args.dry_run,
             is_update: args.update,
             is_done: false,
-            added_names: Vec::new(),
-            added: 0,
+            added: Vec::new(),
             unchanged: 0,
             differing: Vec::new(),
             refused,
@@ -155,12 +169,11 @@ impl Report {
 
     fn add(&mut self, entry: &Entry, imported: Imported) {
         match imported {
-            Imported::Added(_) => {
-                self.added += 1;
-                if self.is_dry {
-                    self.added_names.push(entry.spec.name.clone());
-                }
-            }
+            Imported::Added(website_id) => self.added.push(Added {
+                number: entry.number,
+                name: entry.spec.name.clone(),
+                website_id,
+            }),
             Imported::Unchanged(_) => self.unchanged += 1,
             Imported::Differs(website_id, fields) => self.differing.push(Differing {
                 number: entry.number,
@@ -175,17 +188,15 @@ impl Report {
         if context.is_json {
             return output::line(&self.json().to_string());
         }
-        for value in &self.refused {
-            note(&format!("refused: {}", words(value)));
-        }
-        for value in &self.not_translated {
-            note(&format!("not translated: {}", words(value)));
+        for (what, values) in [("refused", &self.refused), ("not translated", &self.not_translated)]
+        {
+            grouped(values).iter().for_each(|line| note(&format!("{what}: {line}")));
         }
         if !self.is_done {
             return Ok(());
         }
-        for name in &self.added_names {
-            output::line(&format!("+ {}", printable(name)))?;
+        for site in self.added.iter().filter(|_| self.is_dry) {
+            output::line(&format!("+ {}", printable(&site.name)))?;
         }
         let sign = if self.is_update { '~' } else { '!' };
         for site in &self.differing {
@@ -202,7 +213,8 @@ impl Report {
         let refused = content.entries.iter().filter(|entry| !entry.is_good()).count();
         output::line(&format!(
             "{} {would}added, {of_those}, {} unchanged, {refused} refused",
-            self.added, self.unchanged
+            self.added.len(),
+            self.unchanged
         ))?;
         if differing > 0 && !self.is_update {
             note("add --update to change those that differ");
@@ -211,6 +223,13 @@ impl Report {
     }
 
     fn json(&self) -> Value {
+        let added: Vec<Value> = self
+            .added
+            .iter()
+            .map(|site| {
+                json!({ "entry": site.number, "website_id": site.website_id, "name": site.name })
+            })
+            .collect();
         let differing: Vec<Value> = self
             .differing
             .iter()
@@ -225,31 +244,64 @@ impl Report {
             if self.is_update { (differing, Vec::new()) } else { (Vec::new(), differing) };
         json!({
             "dry_run": self.is_dry, "imported": self.is_done && !self.is_dry,
-            "added": self.added, "changed": changed, "left": left, "unchanged": self.unchanged,
+            "added": added, "changed": changed, "left": left, "unchanged": self.unchanged,
             "refused": self.refused, "not_translated": self.not_translated,
         })
     }
 }
 
-/// A refusal or a note on one line.
-fn words(value: &Value) -> String {
-    let text = |key: &str| value[key].as_str().map(printable).filter(|text| !text.is_empty());
-    let number = |key: &str| value[key].as_u64();
-    let mut words = String::new();
-    if let Some(entry) = number("entry") {
-        words += &format!("entry {entry}");
-        if let Some(line) = number("line") {
-            words += &format!(", line {line}");
+/// Refusals or notes: those of one field and message on one line where they are many, in the order
+/// of the first of each.
+fn grouped(values: &[Value]) -> Vec<String> {
+    let mut places: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for value in values {
+        let text = |key: &str| value[key].as_str().unwrap_or_default();
+        let place = *places.entry((text("field"), text("message"))).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(value),
+            None => groups.push(vec![value]),
         }
-        if let Some(name) = text("name") {
-            words += &format!(", '{name}'");
+    }
+    let mut lines = Vec::new();
+    for group in groups {
+        if group.len() <= SHOWN_MAX {
+            lines.extend(group.iter().map(|value| entry_words(value, ": ") + &what(value)));
+            continue;
         }
-        words += ": ";
+        let first: Vec<String> =
+            group.iter().take(SHOWN_MAX).map(|value| entry_words(value, "")).collect();
+        lines.push(format!(
+            "{}: {} entries: {}; …; --json has all",
+            what(group[0]),
+            group.len(),
+            first.join("; ")
+        ));
     }
-    if let Some(field) = text("field") {
-        words += &format!("{field}: ");
+    lines
+}
+
+/// The entry of a refusal or a note, if it is of one, and then `end`.
+fn entry_words(value: &Value, end: &str) -> String {
+    let Some(entry) = value["entry"].as_u64() else { return String::new() };
+    let mut words = format!("entry {entry}");
+    if let Some(line) = value["line"].as_u64() {
+        words += &format!(", line {line}");
     }
-    words + &text("message").unwrap_or_default()
+    if let Some(name) = text(value, "name") {
+        words += &format!(", '{name}'");
+    }
+    words + end
+}
+
+/// What is said in a refusal or a note.
+fn what(value: &Value) -> String {
+    let field = text(value, "field").map(|field| format!("{field}: ")).unwrap_or_default();
+    field + &text(value, "message").unwrap_or_default()
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value[key].as_str().map(printable).filter(|text| !text.is_empty())
 }
 
 /// How far a long import is, on a terminal.

@@ -13,7 +13,8 @@ use super::{Context, last_json, note, object};
 use crate::store::{LastCheck, SiteFilter, SiteRow, SiteStatus};
 use crate::wire::website::Secrets;
 
-/// Sites that are held at once.
+/// Sites that are held at once, and the longest list with last checks that nobody asked for. The
+/// help of `--last` says it too.
 const PAGE: u32 = 500;
 
 const COLUMNS: [Column; 7] = [
@@ -61,7 +62,8 @@ impl<'a> Pages<'a> {
                 limit: 0,
             },
             left: args.limit,
-            with_last: args.last,
+            // A program finds the same keys however many there are.
+            with_last: args.last || context.is_json,
             is_first: true,
             next: None,
             is_done: false,
@@ -99,8 +101,10 @@ impl<'a> Pages<'a> {
 
 fn as_table(context: &Context, pages: &mut Pages<'_>) -> Result<(), Exit> {
     let mut table = None;
+    let mut is_left_out = false;
     while let Some(page) = pages.next_page()? {
         let with_last = page.last.is_some();
+        is_left_out |= !with_last;
         let columns: Vec<Column> = COLUMNS
             .into_iter()
             .enumerate()
@@ -112,6 +116,9 @@ fn as_table(context: &Context, pages: &mut Pages<'_>) -> Result<(), Exit> {
     }
     if table.is_none() {
         note("no sites");
+    }
+    if is_left_out {
+        note(&format!("last checks are left out of a list of more than {PAGE}: add --last"));
     }
     if let Some(next) = pages.next {
         note(&format!("there are more: add --after {next}"));

@@ -11,15 +11,17 @@ mod show;
 
 use serde_json::{Map, Value};
 
-pub(super) use find::{described, site as find_site};
+pub(super) use find::{described, living as find_living, site as find_site};
 
 use super::args::CommonArgs;
 use super::daemon::quiet_logs;
 use super::exit::Exit;
 use super::sites_args::{SitesArgs, SitesCommand};
 use super::{options, output};
+use crate::api::json;
 use crate::site::SiteDefaults;
 use crate::store::{LastCheck, SiteRow, SiteStatus, Store};
+use crate::wire::time_text;
 use crate::wire::website::{self, Secrets};
 
 /// What each of the subcommands works with.
@@ -53,19 +55,14 @@ pub(super) fn sites(common: &CommonArgs, args: &SitesArgs) -> Result<(), Exit> {
     }
 }
 
-/// A site as one JSON object.
+/// A site as one JSON object: the API's, and its revision.
 fn object(row: &SiteRow, secrets: Secrets) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("website_id".to_owned(), row.website_id.into());
-    object.extend(website::encode(&row.spec, secrets));
-    for (key, value) in [
-        ("status", Value::from(row.status.as_str())),
-        ("timestamp", row.timestamp.to_string().into()),
-        ("updated_at", row.updated_at.to_string().into()),
-        ("revision", row.revision.into()),
-    ] {
-        object.insert(key.to_owned(), value);
+    let mut object = json::site(row);
+    if secrets == Secrets::Shown {
+        // In the places of the masked ones.
+        object.extend(website::encode(&row.spec, secrets));
     }
+    object.insert("revision".to_owned(), row.revision.into());
     object
 }
 
@@ -73,7 +70,7 @@ fn object(row: &SiteRow, secrets: Secrets) -> Map<String, Value> {
 fn last_json(last: Option<&LastCheck>) -> Value {
     last.map_or(Value::Null, |last| {
         serde_json::json!({
-            "timestamp": last.timestamp.to_string(),
+            "timestamp": time_text(last.timestamp),
             "outcome": last.outcome.as_str(),
             "response_time": last.response_time,
         })

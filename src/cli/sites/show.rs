@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::exit::Exit;
-use super::super::history::{Window, uptime_words};
+use super::super::history::{DAY, Window, uptime_words};
 use super::super::output;
 use super::super::sites_args::ShowArgs;
 use super::super::table::{Screen, cut, printable};
@@ -17,12 +17,12 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<(), Exit> {
     let row = find::site(store, "webmon sites show", &args.site)?;
     let failed = |error| Exit::of_store(&error);
     let last = store.last_checks(&[row.website_id]).map_err(failed)?.pop();
-    let day = Window::read(store, row.website_id, 24, now().wall)?;
+    let day = Window::read(store, row.website_id, DAY, now().wall)?;
     let secrets = if args.secrets { Secrets::Shown } else { Secrets::Masked };
     if context.is_json {
         let mut object = object(&row, secrets);
         object.insert("last".to_owned(), last_json(last.as_ref()));
-        object.insert("uptime_24h".to_owned(), json!(day.ratio()));
+        object.insert("windows".to_owned(), json!([day.json()]));
         return super::print_object(object);
     }
     let width = Screen::of_stdout().width.unwrap_or(usize::MAX);

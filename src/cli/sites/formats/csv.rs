@@ -15,9 +15,26 @@ const STATUS: &str = "status";
 /// Columns that a table of sites may have and a site has not.
 const PASSED_OVER: [&str; 4] = ["website_id", "timestamp", "updated_at", "revision"];
 
+/// What may stand between cells; spreadsheets of many countries write semicolons.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+
+/// The separator with which a first line has the most keys; a comma where none does.
+fn separator(line: &str) -> u8 {
+    let count = |separator: u8| columns(line, separator).iter().filter(|key| is_key(key)).count();
+    // Of several that are as good the last is taken: the comma.
+    SEPARATORS.into_iter().rev().max_by_key(|separator| count(*separator)).unwrap_or(b',')
+}
+
 /// The keys of a first line.
 pub(super) fn keys(line: &str) -> Vec<String> {
-    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
+    columns(line, separator(line))
+}
+
+fn columns(line: &str, separator: u8) -> Vec<String> {
+    let mut reader = ::csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(separator)
+        .from_reader(line.as_bytes());
     let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
     record.iter().map(|key| key.trim().to_owned()).collect()
 }
@@ -28,33 +45,37 @@ pub(super) fn is_key(key: &str) -> bool {
 }
 
 pub(super) fn read(text: &str) -> Result<Content, String> {
-    let mut reader =
-        ::csv::ReaderBuilder::new().flexible(true).has_headers(true).from_reader(text.as_bytes());
+    let mut reader = ::csv::ReaderBuilder::new()
+        .flexible(true)
+        .has_headers(true)
+        .delimiter(separator(text.lines().find(|line| !line.is_empty()).unwrap_or_default()))
+        .from_reader(text.as_bytes());
     let columns: Vec<String> = reader
         .headers()
         .map_err(|error| format!("is no good CSV: {error}"))?
         .iter()
         .map(|key| key.trim().to_owned())
         .collect();
-    let mut faults: Vec<String> = Vec::new();
+    let mut faults: Vec<Note> = Vec::new();
+    let fault = |problem: String| Note::new("", problem);
     for (at, key) in columns.iter().enumerate() {
         if columns[..at].contains(key) {
-            faults.push(format!("the column {key} is there twice"));
+            faults.push(fault(format!("the column {key} is there twice")));
         } else if !is_key(key) && !PASSED_OVER.contains(&key.as_str()) {
             let meant = nearest(key, website::keys().chain([STATUS]));
             let meant = meant.map(|meant| format!("; did you mean '{meant}'?")).unwrap_or_default();
-            faults.push(format!("the column {key} is no key of a site{meant}"));
+            faults.push(fault(format!("the column {key} is no key of a site{meant}")));
         }
     }
-    for key in ["name", "url"] {
-        if !columns.iter().any(|column| column == key) {
-            faults.push(format!("has no column {key}"));
-        }
+    let missing: Vec<&str> =
+        ["name", "url"].into_iter().filter(|key| !columns.iter().any(|c| c == key)).collect();
+    if !missing.is_empty() {
+        // Without them there is nothing to say about the rows.
+        faults.extend(missing.iter().map(|key| fault(format!("has no column {key}"))));
+        let problems: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
+        return Err(problems.join("; "));
     }
-    if !faults.is_empty() {
-        return Err(faults.join("; "));
-    }
-    let mut content = Content::default();
+    let mut content = Content { faults, ..Content::default() };
     for record in reader.records() {
         let mut entry = Entry { number: content.entries.len() + 1, ..Entry::default() };
         match record {
@@ -79,7 +100,8 @@ fn read_record(columns: &[String], record: &::csv::StringRecord, entry: &mut Ent
     }
     let mut object = Map::new();
     for (key, text) in columns.iter().zip(record) {
-        if text.is_empty() || PASSED_OVER.contains(&key.as_str()) {
+        // An unknown column is a fault of the file, not of each row.
+        if text.is_empty() || PASSED_OVER.contains(&key.as_str()) || !is_key(key) {
             continue;
         }
         if key == STATUS {

@@ -76,6 +76,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) entries: Vec<Entry>,
+    /// What is wrong with the file as a whole: nothing of it is imported.
+    pub(super) faults: Vec<Note>,
     /// Of the file as a whole.
     pub(super) notes: Vec<Note>,
 }
@@ -110,6 +112,10 @@ pub(super) fn read(
         let entry = &mut content.entries[at];
         if entry.refusal.is_some() {
             continue;
+        }
+        if !matches!(format, ImportFormat::Yaml | ImportFormat::Json | ImportFormat::Csv) {
+            // Other tools don't mind blanks around a name.
+            entry.spec.name = entry.spec.name.trim().to_owned();
         }
         // The configuration's own reader has looked at everything already.
         if format != ImportFormat::Yaml {
@@ -184,22 +190,48 @@ fn tree(text: &str) -> Result<Value, String> {
 }
 
 /// What a text is written in, by its first lines and the file's name.
-pub(super) fn guess(text: &str, file: &Path) -> Option<ImportFormat> {
-    let start = text.trim_start();
-    if start.starts_with(['{', '[']) {
-        let value: Value = serde_json::from_str(text).ok()?;
-        return match &value {
-            Value::Object(map) if map.contains_key("monitorList") => Some(ImportFormat::UptimeKuma),
-            Value::Object(map) if map.contains_key("endpoints") => Some(ImportFormat::Gatus),
-            Value::Object(map) if map.contains_key("websites") => Some(ImportFormat::Json),
-            Value::Array(list) => match list.first()? {
-                first if first.get("targets").is_some() => Some(ImportFormat::FileSd),
-                first if first.get("url").is_some() => Some(ImportFormat::Json),
-                _ => None,
-            },
-            _ => None,
+///
+/// # Errors
+/// What begins as JSON, and is neither that nor YAML.
+pub(super) fn guess(text: &str, file: &Path) -> Result<Option<ImportFormat>, String> {
+    if text.trim_start().starts_with(['{', '[']) {
+        let (value, own) = match serde_json::from_str::<Value>(text) {
+            Ok(value) => (value, ImportFormat::Json),
+            Err(error) if is_meant_as_json(text, file) => return Err(own::bad_json(&error)),
+            // In YAML lists and maps may look so too.
+            Err(error) => (tree(text).map_err(|_| own::bad_json(&error))?, ImportFormat::Yaml),
         };
+        return Ok(guess_tree(&value, own));
     }
+    Ok(guess_lines(text, file))
+}
+
+/// Whether what is no good JSON should be: by its name, or by a quote where YAML rarely has one.
+fn is_meant_as_json(text: &str, file: &Path) -> bool {
+    let is_bracket = |c: char| c.is_whitespace() || matches!(c, '[' | '{');
+    text.trim_start_matches(is_bracket).starts_with('"')
+        || file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
+
+/// By what is in a tree; `own` is how webmon's own sites are written in it.
+fn guess_tree(value: &Value, own: ImportFormat) -> Option<ImportFormat> {
+    match value {
+        Value::Object(map) if map.contains_key("monitorList") => Some(ImportFormat::UptimeKuma),
+        Value::Object(map) if map.contains_key("endpoints") => Some(ImportFormat::Gatus),
+        Value::Object(map) if map.contains_key("websites") => Some(own),
+        // A list of sites as it was printed.
+        Value::Object(map) if map.contains_key("items") => Some(ImportFormat::Json),
+        Value::Array(list) => match list.first() {
+            Some(first) if first.get("targets").is_some() => Some(ImportFormat::FileSd),
+            Some(first) if first.get("url").is_some() => Some(own),
+            Some(_) => None,
+            None => Some(own),
+        },
+        _ => None,
+    }
+}
+
+fn guess_lines(text: &str, file: &Path) -> Option<ImportFormat> {
     if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         return Some(ImportFormat::Csv);
     }
@@ -215,7 +247,8 @@ pub(super) fn guess(text: &str, file: &Path) -> Option<ImportFormat> {
     let first = text.lines().find(|line| !is_blank(line))?;
     let keys = |line: &str| csv::keys(line).iter().filter(|key| csv::is_key(key)).count();
     if first.starts_with('-') {
-        let is_targets = |line: &str| line.trim_start_matches(['-', ' ']).starts_with("targets:");
+        let is_targets =
+            |line: &str| line.trim_start_matches(['-', ' ', '{']).starts_with("targets:");
         let is_file_sd = has_key("- targets:") || text.lines().any(is_targets);
         return Some(if is_file_sd { ImportFormat::FileSd } else { ImportFormat::Yaml });
     }
@@ -229,7 +262,7 @@ mod tests {
     #[test]
     fn formats_are_told_by_their_content() {
         let check = |text: &str, expect| {
-            assert_eq!(guess(text, Path::new("-")), expect, "{text}");
+            assert_eq!(guess(text, Path::new("-")), Ok(expect), "{text}");
         };
         check("# sites\nwebsites:\n- name: a\n", Some(ImportFormat::Yaml));
         check("database: {host: a}\nwebsites: []\n", Some(ImportFormat::Yaml));
@@ -245,6 +278,12 @@ mod tests {
         check("\"url\",name\n", Some(ImportFormat::Csv));
         check("hello\n", None);
         check("", None);
-        assert_eq!(guess("whatever", Path::new("a.CSV")), Some(ImportFormat::Csv));
+        assert_eq!(guess("whatever", Path::new("a.CSV")), Ok(Some(ImportFormat::Csv)));
+        check("{\"items\": [], \"next\": null}", Some(ImportFormat::Json));
+        check("[]", Some(ImportFormat::Json));
+        check("{websites: []}", Some(ImportFormat::Yaml));
+        check("name;url\na;b\n", Some(ImportFormat::Csv));
+        let broken = guess("{\"websites\": [\n{\"name\": }]}", Path::new("-"));
+        assert_eq!(broken, Err("line 2, column 10: is no good JSON".to_owned()));
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn read_yaml(text: String, around: &Around<'_>) -> Result<Content, Ex
         entry
     };
     let entries = sites.into_iter().enumerate().map(entry).collect();
-    Ok(Content { entries, notes: Vec::new() })
+    Ok(Content { entries, ..Content::default() })
 }
 
 fn note(fault: &Fault) -> Note {
@@ -45,10 +45,13 @@ fn note(fault: &Fault) -> Note {
 /// What only a site of the table has, and an export for other programs too.
 const OF_THE_TABLE: [&str; 5] = ["website_id", "timestamp", "updated_at", "revision", "last"];
 
+/// Where JSON is broken; the error itself may show a value, which may be a secret.
+pub(super) fn bad_json(error: &serde_json::Error) -> String {
+    format!("line {}, column {}: is no good JSON", error.line(), error.column())
+}
+
 pub(super) fn read_json(text: &str) -> Result<Content, String> {
-    let root: Value = serde_json::from_str(text).map_err(|error| {
-        format!("line {}, column {}: is no good JSON", error.line(), error.column())
-    })?;
+    let root: Value = serde_json::from_str(text).map_err(|error| bad_json(&error))?;
     let sites = match root {
         Value::Array(sites) => sites,
         Value::Object(mut root) => match root.remove("websites").or_else(|| root.remove("items")) {
@@ -65,7 +68,8 @@ pub(super) fn read_json(text: &str) -> Result<Content, String> {
         }
         entry
     };
-    Ok(Content { entries: sites.into_iter().enumerate().map(entry).collect(), notes: Vec::new() })
+    let entries = sites.into_iter().enumerate().map(entry).collect();
+    Ok(Content { entries, ..Content::default() })
 }
 
 /// Reads a site and its status; what is wrong goes to the entry.
@@ -75,11 +79,12 @@ pub(super) fn read_object(mut object: Map<String, Value>, entry: &mut Entry) {
         None | Some(Value::Null) => {}
         Some(status) => set_status(entry, status.as_str().unwrap_or_default()),
     }
-    let name = object.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    match website::decode(object, None) {
+    match website::decode(object.clone(), None) {
         Ok(spec) => entry.spec = spec,
         Err(faults) => {
-            entry.spec.name = name;
+            // What the other keys say is looked at as well, and is not missing.
+            object.retain(|key, _| !faults.iter().any(|fault| fault.field == *key));
+            entry.spec = website::decode(object, None).unwrap_or_default();
             let faults = faults.into_iter().map(|fault| Note::new(fault.field, fault.message));
             entry.faults.extend(faults);
         }

@@ -99,7 +99,8 @@ Examples:
   webmon status --json | jq '.findings'
 
 Exit codes: 0 all is well, 1 something is unwell (the list says what to do),
-4 Kafka or PostgreSQL is away: the rest is shown all the same.";
+2 the configuration is bad, or what PostgreSQL or Kafka says about it (a wrong
+password, missing tables), 4 one of them is away: the rest is shown all the same.";
 
 /// Examples of `topic`.
 pub(super) const TOPIC_HELP: &str = "\

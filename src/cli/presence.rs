@@ -14,6 +14,7 @@ use crate::producer::ProducerView;
 use crate::runtime::{Backoff, Stop, Threads, now};
 use crate::store::{Daemon as Row, Store};
 use crate::telemetry::{ByLane, health, metrics};
+use crate::wire::time_text;
 
 /// How often the row is renewed.
 const EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ impl Views {
             fact("queued", json!({ "fast": lane("fast"), "slow": lane("slow") }));
             fact("spool_records", json!(seen.spool_records));
             fact("spool_bytes", json!(seen.spool_bytes));
-            fact("spool_oldest", json!(seen.spool_oldest.map(|time| time.to_string())));
+            fact("spool_oldest", json!(seen.spool_oldest.map(time_text)));
             fact("own_network_reachable", json!(metrics.own_network_reachable.get()));
         }
         if let Some(consumer) = &self.consumer {
@@ -60,7 +61,7 @@ impl Views {
         let unwell: Map<String, Value> =
             parts.filter_map(|(part, why)| Some((part.to_owned(), json!(why?)))).collect();
         fact("unwell", Value::Object(unwell));
-        fact("clock", json!(now().wall.to_string()));
+        fact("clock", json!(time_text(now().wall)));
         facts
     }
 }

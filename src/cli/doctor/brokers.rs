@@ -1,7 +1,7 @@
 //! The brokers, the topic and the groups.
 
 use super::report::{Kind, Report};
-use crate::cli::{options, topic};
+use crate::cli::{cures, options, topic};
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect, topics};
 use crate::store::{DaemonRow, Store};
@@ -73,37 +73,15 @@ fn fault(report: &mut Report, subject: &'static str, error: &KafkaError) {
 }
 
 fn cure(error: &KafkaError) -> (Kind, &'static str) {
-    match error {
-        KafkaError::Configuration(_) => {
-            (Kind::Configuration, "name PEM files that exist in kafka.ssl")
-        }
-        KafkaError::Certificate { .. } => (
-            Kind::Configuration,
-            "set kafka.ssl.cafile to the authority of the broker's certificate, and name the broker \
-             as its certificate does; if it wants ours, set kafka.ssl.certfile and keyfile",
-        ),
-        KafkaError::Authentication { .. } => (
-            Kind::Configuration,
-            "see kafka.sasl.user, its password and kafka.sasl.mechanism; the user must exist in the \
-             broker",
-        ),
-        KafkaError::Unreachable { cause, .. } if cause.contains("closed by the broker") => (
-            Kind::Away,
-            "the port may want TLS or a password: set kafka.ssl or kafka.sasl, or take the \
-             listener's other port",
-        ),
-        KafkaError::Unreachable { .. } => (
-            Kind::Away,
-            "see that the broker runs and that nothing between refuses the port; an address that \
-             only the broker knows is cured by its advertised.listeners",
-        ),
-        KafkaError::Refused { .. } => (
-            Kind::Configuration,
-            "give the user rights to the topic and the groups (kafka-acls.sh)",
-        ),
-        KafkaError::Protocol { .. } => (Kind::Other, "see that it is a Kafka broker's port"),
-        KafkaError::NoLeader { .. } => (Kind::Away, "start the brokers that hold its copies"),
-    }
+    let kind = match error {
+        KafkaError::Unreachable { .. } | KafkaError::NoLeader { .. } => Kind::Away,
+        KafkaError::Protocol { .. } => Kind::Other,
+        KafkaError::Configuration(_)
+        | KafkaError::Certificate { .. }
+        | KafkaError::Authentication { .. }
+        | KafkaError::Refused { .. } => Kind::Configuration,
+    };
+    (kind, cures::of_kafka(error))
 }
 
 fn look_at_topic(

@@ -8,6 +8,7 @@ use super::look::{Database, GONE_MS, Group, Kafka, Look, Partition, Seen};
 use super::show::span;
 use crate::cli::cures;
 use crate::config::Settings;
+use crate::kafka::KafkaError;
 
 /// A message that waits for longer than this is not merely on its way: results take under a second.
 const WAIT_MAX: SignedDuration = SignedDuration::from_secs(30);
@@ -25,13 +26,20 @@ pub(super) struct Finding {
     pub(super) cure: String,
 }
 
-/// All that is unwell in what was seen. What could not be seen is no finding.
+/// All that is unwell: first what could not be asked, then what was seen.
 pub(super) fn of(look: &Look, settings: &Settings) -> Vec<Finding> {
     let mut list = List { found: Vec::new() };
     let live: Vec<&Seen> = match &look.database {
         Ok(database) => database.daemons.iter().filter(|seen| seen.is_live()).collect(),
-        Err(_) => Vec::new(),
+        Err(error) => {
+            let what = format!("{}: {error}", cures::trouble(error));
+            list.add(what, cures::of_store(error, settings));
+            Vec::new()
+        }
     };
+    if let Some(Err(error)) = &look.kafka {
+        list.add(format!("{}: {error}", kafka_trouble(error)), cures::of_kafka(error));
+    }
     if let Ok(database) = &look.database {
         list.of_daemons(database, &live);
         list.of_database(database);
@@ -49,6 +57,11 @@ pub(super) fn of(look: &Look, settings: &Settings) -> Vec<Finding> {
         }
     }
     list.found
+}
+
+/// What the trouble with Kafka is, in a few words.
+pub(super) fn kafka_trouble(error: &KafkaError) -> &'static str {
+    if error.is_permanent() { "Kafka can't be asked" } else { "Kafka is away" }
 }
 
 struct List {

@@ -18,8 +18,6 @@ use crate::store::{DaemonRow, Overview, Store, StoreError};
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// The first message that waits is enough: one batch comes in any case.
 const FETCH_BYTES: i32 = 1;
-/// A daemon that was not seen for longer than this is unwell: it renews its row every 5 s.
-pub(super) const SEEN_MAX_MS: i64 = 15_000;
 /// One that was not seen for longer than this was stopped for good, or moved: its row stays for
 /// the rest of the day and is no trouble any more.
 pub(super) const GONE_MS: i64 = 3_600_000;
@@ -58,7 +56,7 @@ impl Seen {
 
     /// Whether it renews its row.
     pub(super) fn is_live(&self) -> bool {
-        self.row.age_ms <= SEEN_MAX_MS
+        !self.row.is_late()
     }
 
     pub(super) fn checks(&self) -> bool {

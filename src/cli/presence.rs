@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::consumer::ConsumerView;
 use crate::producer::ProducerView;
 use crate::runtime::{Backoff, Stop, Threads, now};
-use crate::store::{Daemon as Row, Store};
+use crate::store::{Daemon as Row, DaemonRow, Store};
 use crate::telemetry::{ByLane, health, metrics};
 use crate::wire::time_text;
 
@@ -64,6 +64,19 @@ impl Views {
         fact("clock", json!(time_text(now().wall)));
         facts
     }
+}
+
+/// The first of the daemons that check or store, where all of those that run have the local bus:
+/// then nobody needs Kafka.
+pub(super) fn local_bus(rows: &[DaemonRow]) -> Option<&DaemonRow> {
+    let is_local = |row: &&DaemonRow| {
+        let facts: Value = serde_json::from_str(&row.daemon.facts).unwrap_or_default();
+        facts["bus"] == "local"
+    };
+    let works = |row: &&DaemonRow| row.daemon.role != "api" && !row.is_late();
+    let mut workers = rows.iter().filter(works).peekable();
+    let first = workers.peek().copied();
+    first.filter(|_| workers.all(|row| is_local(&row)))
 }
 
 /// The thread that renews the row.

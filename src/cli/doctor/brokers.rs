@@ -4,14 +4,12 @@ use super::report::{Kind, Report};
 use crate::cli::{cures, options, topic};
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect, topics};
-use crate::store::{DaemonRow, Store};
+use crate::store::DaemonRow;
 
 /// Brokers that are looked at one by one.
 const BROKERS_MAX: usize = 16;
-/// A daemon that was not seen for longer than this counts for nothing.
-const SEEN_MAX_MS: i64 = 15_000;
-
-pub(super) fn look(report: &mut Report, settings: &Settings, store: Option<&Store>) {
+/// `rows` are the daemons, as the database has them.
+pub(super) fn look(report: &mut Report, settings: &Settings, rows: &[DaemonRow]) {
     let kafka = options::kafka(settings, "webmon-doctor");
     let mut answers = 0;
     for server in kafka.servers.iter().take(BROKERS_MAX) {
@@ -35,8 +33,7 @@ pub(super) fn look(report: &mut Report, settings: &Settings, store: Option<&Stor
         }
         Err(error) => fault(report, "broker", &error),
     }
-    let rows = store.and_then(|store| store.daemons().ok()).unwrap_or_default();
-    look_at_topic(report, settings, &kafka, &rows);
+    look_at_topic(report, settings, &kafka, rows);
     look_at_groups(report, settings, &kafka);
 }
 
@@ -120,7 +117,7 @@ fn look_at_topic(
         }
     }
     for role in ["producer", "consumer"] {
-        let live = daemons.iter().filter(|row| row.age_ms <= SEEN_MAX_MS);
+        let live = daemons.iter().filter(|row| !row.is_late());
         let count = live.filter(|row| row.daemon.role == role).count();
         if count > partitions {
             report.warning(

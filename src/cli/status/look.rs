@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::cli::{ask, options};
+use crate::cli::{ask, options, presence};
 use crate::config::Settings;
 use crate::kafka::inspect::{self, GroupDescription};
 use crate::kafka::{Fetcher, KafkaError, KafkaOptions, topics};
@@ -171,9 +171,9 @@ impl Look {
             .filter_map(|seen| seen.row.daemon.region.clone())
             .collect();
         regions.insert(settings.monitoring.region.clone());
-        let mut workers = live.iter().filter(|seen| seen.checks() || seen.stores()).peekable();
-        let is_local = workers.peek().is_some() && workers.all(|seen| seen.is_local_bus());
-        let kafka = (!is_local).then(|| look_at_kafka(settings, &regions));
+        let rows: Vec<DaemonRow> = live.iter().map(|seen| seen.row.clone()).collect();
+        let needs_kafka = presence::local_bus(&rows).is_none();
+        let kafka = needs_kafka.then(|| look_at_kafka(settings, &regions));
         let local = if database.is_err() { look_around(settings) } else { Vec::new() };
         Self { at: now().wall, database, kafka, local }
     }

@@ -1,6 +1,7 @@
 //! The brokers, the topic and the groups.
 
 use super::report::{Kind, Report};
+use crate::cli::output::counted;
 use crate::cli::{cures, options, topic};
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect, topics};
@@ -106,7 +107,10 @@ fn look_at_topic(
     let warnings = topic::unfit(&found, &values, &wanted);
     let partitions = found.partitions.len();
     if warnings.is_empty() {
-        report.ok("topic", format!("{}: {partitions} partitions, settings fit", wanted.name));
+        report.ok(
+            "topic",
+            format!("{}: {}, settings fit", wanted.name, counted(partitions, "partition")),
+        );
     }
     for warning in warnings {
         let said = format!("{}: {}", wanted.name, warning.what);

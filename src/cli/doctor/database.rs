@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::report::{Kind, Report};
 use crate::cli::exit::Exit;
+use crate::cli::output::counted;
 use crate::cli::{cures, options};
 use crate::config::Settings;
 use crate::runtime::now;
@@ -156,7 +157,11 @@ fn tables(report: &mut Report, store: &Store, server: &Server) {
         }
         Ok(pending) => report.warning(
             "tables",
-            format!("{} migrations are to be applied: {}", pending.len(), pending.join(", ")),
+            format!(
+                "{} to be applied: {}",
+                counted(pending.len(), "migration"),
+                pending.join(", ")
+            ),
             "run 'webmon migrate', or start a daemon, which does it",
         ),
         Err(error) => {

@@ -79,7 +79,10 @@ fn names<'a>(report: &mut Report, hosts: impl IntoIterator<Item = &'a str>) {
             continue;
         }
         match look_up(host) {
-            Ok(count) => report.ok("name", format!("{host} has {count} addresses")),
+            Ok(count) => report.ok(
+                "name",
+                format!("{host} has {count} address{}", if count == 1 { "" } else { "es" }),
+            ),
             Err(cause) => report.bad(
                 Kind::Away,
                 "name",

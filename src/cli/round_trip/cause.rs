@@ -1,5 +1,6 @@
 //! Why a check that is in the topic is not in the table.
 
+use crate::cli::output::counted;
 use crate::cli::presence;
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect};
@@ -84,8 +85,8 @@ fn of_group(
             place.offset
         ),
         Some(next) => format!(
-            "{whose} is {} messages behind in partition {partition}: see its /readyz?verbose",
-            place.offset - next + 1
+            "{whose} is {} behind in partition {partition}: see its /readyz?verbose",
+            counted(place.offset - next + 1, "message")
         ),
         None => format!(
             "{whose} has committed nothing yet in partition {partition}: see its /readyz?verbose"

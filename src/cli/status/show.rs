@@ -157,7 +157,7 @@ fn summary(database: &Database) -> Result<(), Exit> {
         None => "up to date".to_owned(),
         Some(oldest) => {
             let age = since(overview.server_time, oldest);
-            format!("{} hours wait, the oldest {age}", overview.rollup_hours)
+            format!("{} waiting, the oldest {age}", output::counted(overview.rollup_hours, "hour"))
         }
     };
     output::line("")?;

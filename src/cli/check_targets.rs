@@ -122,8 +122,14 @@ impl Typed {
     /// What is wrong with it; the other options are the same for all.
     fn told(&self, fault: &SiteFault) -> String {
         let Self { place, url } = self;
+        // Before the host there may be a password.
+        let shown = match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            (None, Some((_, host))) => format!("…@{host}"),
+            (_, None) => url.clone(),
+        };
         match fault.field {
-            "url" => format!("webmon check: {place}'{}': {}", printable(url), fault.message),
+            "url" => format!("webmon check: {place}'{}': {}", printable(&shown), fault.message),
             _ => format!("webmon check: {fault}"),
         }
     }

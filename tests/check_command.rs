@@ -99,6 +99,47 @@ fn a_list_comes_from_standard_input_too() {
 }
 
 #[test]
+fn all_that_is_wrong_is_told_with_its_place() {
+    let lab = Lab::new("places");
+    std::fs::write(lab.dir.path().join("urls"), "http://127.0.0.1/\n\nbar://x\nftp://u:pw@y\n")
+        .unwrap();
+    let output =
+        lab.run(&["check", "http://127.0.0.1/", "foo", "--file", "urls", "--set", "retries=1"]);
+    assert_eq!((code(&output), stdout(&output)), (Some(2), String::new()));
+    let said = stderr(&output);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    let starts = [
+        "webmon check: 'foo': ",
+        "webmon check: urls:3: 'bar://x': ",
+        "webmon check: urls:4: 'ftp://…@y': ",
+    ];
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "'{start}' in:\n{said}");
+    }
+    // What is wrong with an option is so for all of them, and told once.
+    let output = lab.run(&["check", "http://127.0.0.1/a", "http://127.0.0.1/b", "--regex", "("]);
+    assert_eq!(code(&output), Some(2));
+    assert_eq!(stderr(&output).matches("regex").count(), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_needed_and_what_fits_is_said() {
+    let lab = Lab::new("needed");
+    let output = lab.run(&["check"]);
+    assert_eq!(code(&output), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("<URL|--url <URL>|--file <FILE>|--site <"), "{said}");
+    for wrong in ["0", "0.5", "86400"] {
+        let output = lab.run(&["check", "http://127.0.0.1/", "--timeout", wrong]);
+        assert_eq!(code(&output), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("must be whole seconds from 1 to 86399"), "{said}");
+        assert!(!said.contains("interval"), "a check has none:\n{said}");
+    }
+}
+
+#[test]
 fn rounds_end_with_a_summary() {
     let web = Web::start(|path| (if path == "/down" { 500 } else { 200 }, "ok".to_owned()));
     let lab = Lab::new("rounds");

@@ -11,6 +11,11 @@ const PROGRAMS: [&str; 3] = ["webmon", "producer", "consumer"];
 
 /// `--help` of a command, such as `webmon config show`.
 fn help(words: &[String]) -> String {
+    help_at(words, None)
+}
+
+/// The same on a terminal of so many columns.
+fn help_at(words: &[String], width: Option<usize>) -> String {
     let program = match words[0].as_str() {
         "webmon" => env!("CARGO_BIN_EXE_webmon"),
         "producer" => env!("CARGO_BIN_EXE_producer"),
@@ -19,6 +24,7 @@ fn help(words: &[String]) -> String {
     };
     let mut command = Command::new(program);
     command.args(&words[1..]).arg("--help").env_clear().current_dir("/").stdin(Stdio::null());
+    command.envs(width.map(|width| ("COLUMNS", width.to_string())));
     let output = command.output().expect("it runs");
     assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -39,16 +45,22 @@ fn subcommands(help: &str) -> Vec<String> {
 
 /// Every command with its help, each before those in it.
 fn all() -> Vec<(String, String)> {
-    fn collect(words: &[String], into: &mut Vec<(String, String)>) {
-        let help = help(words);
+    all_at(None)
+}
+
+fn all_at(width: Option<usize>) -> Vec<(String, String)> {
+    fn collect(words: &[String], width: Option<usize>, into: &mut Vec<(String, String)>) {
+        let help = help_at(words, width);
         let inner = subcommands(&help);
         into.push((words.join(" "), help));
         for name in inner {
-            collect(&[words, &[name]].concat(), into);
+            collect(&[words, &[name]].concat(), width, into);
         }
     }
     let mut found = Vec::new();
-    PROGRAMS.iter().for_each(|program| collect(&[(*program).to_owned()], &mut found));
+    for program in PROGRAMS {
+        collect(&[program.to_owned()], width, &mut found);
+    }
     found
 }
 
@@ -88,6 +100,28 @@ fn every_command_says_what_it_does_with_examples_and_fits() {
         wrong.extend(long.map(|line| format!("{name}: too wide: {line}")));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn paragraphs_fill_their_lines() {
+    for width in [72, WIDTH] {
+        let mut wrong = Vec::new();
+        for (name, help) in all_at(Some(width)) {
+            let Some((_, after)) = help.split_once("\nExamples:\n") else { continue };
+            let lines: Vec<&str> = after.lines().collect();
+            for pair in lines.windows(2) {
+                let (line, next) = (pair[0], pair[1]);
+                let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let first = next.split(' ').next().unwrap_or_default();
+                let has_room = line.chars().count() + 1 + first.chars().count() <= width;
+                let ends = next.starts_with("Exit code");
+                if is_prose(line) && is_prose(next) && has_room && !ends {
+                    wrong.push(format!("{name} at {width}: {line} / {next}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
 }
 
 #[test]

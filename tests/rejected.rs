@@ -108,6 +108,11 @@ fn rejected_messages_are_listed_shown_replayed_and_deleted() {
     }
     offsets.sort_unstable();
     assert_eq!(offsets, [0, 1, 2, 3, 4, 5]);
+    let items = json(&lab, &["list", "--limit", "1"], 0)["items"].clone();
+    let (message, time) = (&items[0]["message"], &items[0]["rejected_at"]);
+    let place_of = format!("{}/0/{}", lab.topic, items[0]["offset"]);
+    assert_eq!(message.as_str(), Some(place_of.as_str()), "{items}");
+    assert_eq!(time.as_str().map(str::len), Some(24), "milliseconds: {items}");
     let unknown = json(&lab, &["list", "--reason", "Unknown", "--since", "1h"], 0);
     assert_eq!(unknown["items"].as_array().unwrap().len(), 3);
     let none = run(&lab, &["list", "--before", "1h"], 0);
@@ -128,6 +133,7 @@ fn rejected_messages_are_listed_shown_replayed_and_deleted() {
     // Replay: nothing has changed, one site is there, all are there.
     let still = json(&lab, &["replay", "--all"], 1);
     assert_eq!((&still["stored"], still["rejected"].as_array().unwrap().len()), (&0.into(), 6));
+    assert_eq!(still["rejected"][0]["partition"], 0, "{still}");
     assert_eq!((&still["still_rejected"], &still["rejected_left_out"]), (&6.into(), &0.into()));
     add_site(&lab, 90_001);
     let dry = run(&lab, &["replay", "--reason", "unknown", "--dry-run"], 1);
@@ -152,7 +158,8 @@ fn rejected_messages_are_listed_shown_replayed_and_deleted() {
     let refused = run(&lab, &["delete", "--all"], 2);
     assert!(text(&refused.stderr).contains("removes 3 messages for good; add --yes"));
     assert_eq!(left(&lab), 3);
-    run(&lab, &["delete", &place(0)], 0);
+    let deleted = text(&run(&lab, &["delete", &place(0)], 0).stdout);
+    assert_eq!(deleted, "1 message deleted\n");
     assert_eq!(left(&lab), 2);
     assert_eq!(json(&lab, &["delete", "--all", "--yes"], 0)["deleted"], 2);
     assert_eq!(left(&lab), 0);

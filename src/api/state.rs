@@ -13,10 +13,6 @@ use crate::wire::time_text;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A daemon that has told nothing for so long is not running any more, or has lost the database;
-/// each tells every five seconds.
-const DAEMON_LATE_MS: i64 = 30_000;
-
 /// `GET /status`.
 pub(super) fn status(call: &Call<'_>) -> Answer {
     let store = call.store();
@@ -53,7 +49,7 @@ fn daemon(row: &DaemonRow) -> Value {
         "region": daemon.region,
         "started_at": time_text(daemon.started_at),
         "seen_at": time_text(row.seen_at),
-        "is_late": row.age_ms > DAEMON_LATE_MS,
+        "is_late": row.is_late(),
         "facts": serde_json::from_str::<Value>(&daemon.facts).unwrap_or_default(),
     })
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::exit::Exit;
-use crate::site::{SETTINGS, SettingValue, SiteSpec, setting};
+use super::help::seconds;
+use crate::site::{INTERVAL_MAX_S, SETTINGS, SettingValue, SiteSpec, setting};
 
 pub(super) const CHECK_HELP: &str = "\
 Examples:
@@ -23,6 +24,9 @@ Results come in the order of what was typed: URLs, those of -u, of --file, and t
 Exit code 1 when one is down, 2 also when a secret is not there, 3 when no site is as named, 4 when
 the database is needed and away.";
 
+/// At least one of them is needed.
+const WANTED: [&str; 4] = ["urls", "url_flag", "file", "site"];
+
 /// Pause between rounds, in seconds.
 const EVERY_MIN_S: f64 = 0.1;
 const EVERY_MAX_S: f64 = 86_400.0;
@@ -36,10 +40,14 @@ fn every(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A whole check ends within a day, as a site's does before its next one.
+const TIMEOUT_MAX_S: u32 = INTERVAL_MAX_S - 1;
+
 #[derive(Args, Clone, Debug, Default)]
+#[command(group(ArgGroup::new("wanted").required(true).multiple(true).args(WANTED)))]
 pub(super) struct CheckArgs {
     /// What to check, http or https; several are checked side by side
-    #[arg(value_name = "URL", required_unless_present_any = ["url_flag", "file", "site"])]
+    #[arg(value_name = "URL")]
     pub(super) urls: Vec<String>,
     /// The same as a flag; may be given several times
     #[arg(short = 'u', long = "url", value_name = "URL", id = "url_flag")]
@@ -77,8 +85,9 @@ pub(super) struct CheckArgs {
     /// Good answers, such as 200-299,301 [default: 200-299]
     #[arg(long, value_name = "CODES")]
     pub(super) expected_status: Option<String>,
-    /// Seconds for one try [default: monitoring.timeout]
-    #[arg(long, value_name = "SECONDS")]
+    /// Whole seconds for one try [default: monitoring.timeout]
+    #[arg(long, value_name = "SECONDS",
+        value_parser = |text: &str| seconds(text, 1..=TIMEOUT_MAX_S))]
     pub(super) timeout: Option<u32>,
     /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS [default: GET]
     #[arg(long, value_name = "METHOD")]

@@ -1,6 +1,6 @@
 //! What `check` is asked to check.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use url::Url;
 use super::check_args::CheckArgs;
 use super::exit::Exit;
 use super::sites::find_living;
+use super::table::printable;
 use crate::config::Settings;
 use crate::probe::Target;
 use crate::site::{INTERVAL_MAX_S, SiteDefaults, SiteFault, SiteSpec};
@@ -18,6 +19,9 @@ use crate::store::{SiteRow, Store};
 const LIST_MAX: u64 = 8 << 20;
 /// Sites asked for by URL at once, and most that may have them.
 const SITES_AT_ONCE: u32 = 1000;
+
+/// Faults of a list that are told; the rest is counted.
+const FAULTS_MAX: usize = 20;
 
 /// One to be checked.
 #[derive(Debug)]
@@ -35,10 +39,13 @@ impl Wanted {
         timeout: u32,
         region: &str,
     ) -> Result<Self, Exit> {
+        Self::built(spec, timeout, region).map_err(|faults| refused(command, &faults))
+    }
+
+    fn built(spec: SiteSpec, timeout: u32, region: &str) -> Result<Self, Vec<SiteFault>> {
         let spec = SiteSpec { name: "check".to_owned(), timeout: Some(timeout), ..spec };
         let defaults = SiteDefaults { interval: INTERVAL_MAX_S, timeout };
-        let site = spec.build(0, defaults).map_err(|faults| refused(command, &faults))?;
-        let target = Target::new(site, region);
+        let target = Target::new(spec.build(0, defaults)?, region);
         Ok(Self { name: target.url().to_owned(), target })
     }
 
@@ -66,7 +73,8 @@ pub(super) fn find(
     settings: &Settings,
     store: Option<&Store>,
 ) -> Result<Vec<Wanted>, Exit> {
-    let mut urls: Vec<String> = args.urls.iter().chain(&args.url_flags).cloned().collect();
+    let typed = args.urls.iter().chain(&args.url_flags).cloned();
+    let mut urls: Vec<Typed> = typed.map(|url| Typed { place: String::new(), url }).collect();
     if let Some(file) = &args.file {
         urls.extend(list(file)?);
     }
@@ -74,16 +82,22 @@ pub(super) fn find(
     let mut wanted = Vec::with_capacity(urls.len() + args.sites.len());
     match store.filter(|_| args.save) {
         Some(store) => {
+            let urls: Vec<String> = urls.into_iter().map(|typed| typed.url).collect();
             for row in rows_at(store, &urls)? {
                 wanted.push(Wanted::of(row, args, settings)?);
             }
         }
         None => {
-            for url in urls {
+            let mut faults = Vec::new();
+            for typed in &urls {
+                let url = typed.url.clone();
                 let spec = args.apply(SiteSpec { url, ..SiteSpec::default() })?;
-                let region = &settings.monitoring.region;
-                wanted.push(Wanted::typed("webmon check", spec, timeout, region)?);
+                match Wanted::built(spec, timeout, &settings.monitoring.region) {
+                    Ok(one) => wanted.push(one),
+                    Err(found) => faults.extend(found.iter().map(|fault| typed.told(fault))),
+                }
             }
+            all_told(faults)?;
         }
     }
     if let Some(store) = store {
@@ -97,8 +111,48 @@ pub(super) fn find(
     Ok(wanted)
 }
 
+/// A URL as it was typed.
+#[derive(Debug, PartialEq, Eq)]
+struct Typed {
+    /// `FILE:LINE: ` where it stands in a file.
+    place: String,
+    url: String,
+}
+
+impl Typed {
+    /// What is wrong with it; the other options are the same for all.
+    fn told(&self, fault: &SiteFault) -> String {
+        let Self { place, url } = self;
+        // Before the host there may be a password.
+        let shown = match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            (None, Some((_, host))) => format!("…@{host}"),
+            (_, None) => url.clone(),
+        };
+        match fault.field {
+            "url" => format!("webmon check: {place}'{}': {}", printable(&shown), fault.message),
+            _ => format!("webmon check: {fault}"),
+        }
+    }
+}
+
+/// Fails with all of them, each once, if there are any.
+fn all_told(mut faults: Vec<String>) -> Result<(), Exit> {
+    let mut told = HashSet::new();
+    faults.retain(|fault| told.insert(fault.clone()));
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let more = faults.len().saturating_sub(FAULTS_MAX);
+    faults.truncate(FAULTS_MAX);
+    if more > 0 {
+        faults.push(format!("webmon check: … and {more} more"));
+    }
+    Err(Exit::Usage(faults.join("\n")))
+}
+
 /// The lines of a file, or of standard input.
-fn list(file: &Path) -> Result<Vec<String>, Exit> {
+fn list(file: &Path) -> Result<Vec<Typed>, Exit> {
     let failed = |problem: String| {
         Exit::Usage(format!("webmon check: --file {}: {problem}", file.display()))
     };
@@ -112,14 +166,14 @@ fn list(file: &Path) -> Result<Vec<String>, Exit> {
     if text.len() as u64 > LIST_MAX {
         return Err(failed(format!("has more than {} MiB", LIST_MAX >> 20)));
     }
-    Ok(lines(&text))
+    Ok(lines(&file.display().to_string(), &text))
 }
 
-fn lines(text: &str) -> Vec<String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
+fn lines(file: &str, text: &str) -> Vec<Typed> {
+    (1..)
+        .zip(text.lines().map(str::trim))
+        .filter(|(_, line): &(u32, &str)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| Typed { place: format!("{file}:{number}: "), url: line.to_owned() })
         .collect()
 }
 
@@ -176,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_list_has_urls_and_remarks() {
+        let typed = |place: &str, url: &str| Typed { place: place.to_owned(), url: url.to_owned() };
         assert_eq!(
-            lines("# mine\n\n http://a/ \r\nhttp://b/#x\n  # http://c/"),
-            ["http://a/", "http://b/#x"]
+            lines("list", "# mine\n\n http://a/ \r\nhttp://b/#x\n  # http://c/"),
+            [typed("list:3: ", "http://a/"), typed("list:4: ", "http://b/#x")]
         );
     }
 

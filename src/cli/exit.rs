@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use super::cures::PASSWORD;
 use crate::consumer::ConsumerError;
 use crate::kafka::KafkaError;
 use crate::probe::ProbeError;
@@ -28,7 +29,8 @@ pub(super) enum Exit {
 impl Exit {
     /// The end for what the database said.
     pub(super) fn of_store(error: &StoreError) -> Self {
-        let message = format!("webmon: {error}");
+        let cure = if error.wants_password() { format!(": {PASSWORD}") } else { String::new() };
+        let message = format!("webmon: {error}{cure}");
         match error.kind() {
             store::ErrorKind::Outage | store::ErrorKind::Again => Self::Away(message),
             store::ErrorKind::Configuration | store::ErrorKind::Migration => Self::Usage(message),

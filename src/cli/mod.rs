@@ -19,6 +19,7 @@ mod daemon;
 mod doctor;
 mod exit;
 mod healthcheck;
+mod help;
 mod history;
 mod migrate;
 mod ops_args;
@@ -42,27 +43,25 @@ mod waterfall;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Command, ConsumerArgs, ProducerArgs, WebmonArgs};
 use exit::Exit;
 
 /// The `producer` daemon.
 #[must_use]
 pub fn producer() -> ExitCode {
-    exit::finish(daemon::producer(&ProducerArgs::parse()))
+    exit::finish(daemon::producer(&help::parse::<ProducerArgs>()))
 }
 
 /// The `consumer` daemon.
 #[must_use]
 pub fn consumer() -> ExitCode {
-    exit::finish(daemon::consumer(&ConsumerArgs::parse()))
+    exit::finish(daemon::consumer(&help::parse::<ConsumerArgs>()))
 }
 
 /// The operator's command.
 #[must_use]
 pub fn webmon() -> ExitCode {
-    exit::finish(dispatch(&WebmonArgs::parse()))
+    exit::finish(dispatch(&help::parse::<WebmonArgs>()))
 }
 
 fn dispatch(args: &WebmonArgs) -> Result<(), Exit> {

@@ -2,13 +2,15 @@
 
 use clap::{Args, Subcommand};
 
+use super::help::seconds;
+
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
     /// Look again every so many seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| seconds(text, 1..=3600))]
     pub(super) watch: Option<u32>,
 }
 
@@ -70,14 +72,14 @@ pub(super) struct RoundTripArgs {
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
     /// Seconds from one trip's beginning to the next one's; without --count until Ctrl-C
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| seconds(text, 1..=86_400))]
     pub(super) interval: Option<u32>,
     /// How many trips [default: 1, or no end with --interval]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
-    /// Seconds for a trip, from the check's beginning
+    /// Whole seconds for a trip, from the check's beginning, 1 to 3600
     #[arg(long, value_name = "SECONDS", default_value_t = 15,
-        value_parser = clap::value_parser!(u32).range(1..=3600))]
+        value_parser = |text: &str| seconds(text, 1..=3600))]
     pub(super) timeout: u32,
     /// One JSON object a trip
     #[arg(long)]
@@ -99,7 +101,8 @@ Examples:
   webmon status --json | jq '.findings'
 
 Exit codes: 0 all is well, 1 something is unwell (the list says what to do),
-4 Kafka or PostgreSQL is away: the rest is shown all the same.";
+2 the configuration is bad, or what PostgreSQL or Kafka says about it (a wrong
+password, missing tables), 4 one of them is away: the rest is shown all the same.";
 
 /// Examples of `topic`.
 pub(super) const TOPIC_HELP: &str = "\
@@ -116,8 +119,9 @@ Examples:
 
 The check belongs to a site of its own, 'webmon round-trip', which is made when
 absent and is paused: no producer checks it. A consumer has to run.
-Exit codes: 0 each check was found again (whether its site was up or down), 4 one
-was not: the cause says which leg is missing.";
+Exit codes: 0 each check was found again (whether its site was up or down), 2 wrong
+use, or what PostgreSQL says about the configuration (a wrong password, missing
+tables), 4 one was not found: the cause says which leg is missing.";
 
 /// Examples of `doctor`.
 pub(super) const DOCTOR_HELP: &str = "\

@@ -28,6 +28,13 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// So many of something: `1 message`, `2 messages`.
+pub(super) fn counted(count: impl std::fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let ending = if count == "1" { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// Prints a check as its message.
 pub(super) fn message(check: &Check<'_>) -> Result<(), Exit> {
     let mut message = Vec::new();
@@ -58,6 +65,12 @@ pub(super) fn summary(check: &Check<'_>, name: &str, is_coloured: bool) -> Strin
 mod tests {
     use super::*;
     use crate::check::{Failure, FailureKind, Identity};
+
+    #[test]
+    fn one_is_no_plural() {
+        let said = [0, 1, 2].map(|count| counted(count, "trip"));
+        assert_eq!(said, ["0 trips", "1 trip", "2 trips"]);
+    }
 
     #[test]
     fn an_unreachable_own_network_is_marked() {

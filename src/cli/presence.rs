@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::consumer::ConsumerView;
 use crate::producer::ProducerView;
 use crate::runtime::{Backoff, Stop, Threads, now};
-use crate::store::{Daemon as Row, Store};
+use crate::store::{Daemon as Row, DaemonRow, Store};
 use crate::telemetry::{ByLane, health, metrics};
+use crate::wire::time_text;
 
 /// How often the row is renewed.
 const EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ impl Views {
             fact("queued", json!({ "fast": lane("fast"), "slow": lane("slow") }));
             fact("spool_records", json!(seen.spool_records));
             fact("spool_bytes", json!(seen.spool_bytes));
-            fact("spool_oldest", json!(seen.spool_oldest.map(|time| time.to_string())));
+            fact("spool_oldest", json!(seen.spool_oldest.map(time_text)));
             fact("own_network_reachable", json!(metrics.own_network_reachable.get()));
         }
         if let Some(consumer) = &self.consumer {
@@ -60,9 +61,22 @@ impl Views {
         let unwell: Map<String, Value> =
             parts.filter_map(|(part, why)| Some((part.to_owned(), json!(why?)))).collect();
         fact("unwell", Value::Object(unwell));
-        fact("clock", json!(now().wall.to_string()));
+        fact("clock", json!(time_text(now().wall)));
         facts
     }
+}
+
+/// The first of the daemons that check or store, where all of those that run have the local bus:
+/// then nobody needs Kafka.
+pub(super) fn local_bus(rows: &[DaemonRow]) -> Option<&DaemonRow> {
+    let is_local = |row: &&DaemonRow| {
+        let facts: Value = serde_json::from_str(&row.daemon.facts).unwrap_or_default();
+        facts["bus"] == "local"
+    };
+    let works = |row: &&DaemonRow| row.daemon.role != "api" && !row.is_late();
+    let mut workers = rows.iter().filter(works).peekable();
+    let first = workers.peek().copied();
+    first.filter(|_| workers.all(|row| is_local(&row)))
 }
 
 /// The thread that renews the row.

@@ -14,6 +14,7 @@ use super::table::{Cell, Column, Screen, Table, printable};
 use super::{options, output};
 use crate::consumer::{Replayed, replay};
 use crate::store::{RejectedFilter, RejectedRow, RejectedSummary, Store};
+use crate::wire::time_text;
 
 /// Messages of one transaction of a replay.
 const REPLAY_ROWS: u32 = 1000;
@@ -59,10 +60,11 @@ fn list(store: &Store, args: &ListArgs, is_json: bool) -> Result<(), Exit> {
 
 fn summary(row: &RejectedSummary) -> Value {
     json!({
+        "message": row.key.to_string(),
         "topic": row.key.topic,
         "partition": row.key.partition,
         "offset": row.key.offset,
-        "rejected_at": row.rejected_at.to_string(),
+        "rejected_at": time_text(row.rejected_at),
         "reason": row.reason,
         "payload_bytes": row.payload_bytes,
     })
@@ -191,7 +193,15 @@ fn report(total: &Replayed, is_dry: bool, is_json: bool) -> Result<(), Exit> {
     if is_json {
         let rejected: Vec<Value> = named
             .iter()
-            .map(|(key, reason)| json!({ "message": key.to_string(), "reason": reason }))
+            .map(|(key, reason)| {
+                json!({
+                    "message": key.to_string(),
+                    "topic": key.topic,
+                    "partition": key.partition,
+                    "offset": key.offset,
+                    "reason": reason,
+                })
+            })
             .collect();
         let value = json!({
             "dry_run": is_dry, "stored": stored, "known": known,
@@ -203,8 +213,9 @@ fn report(total: &Replayed, is_dry: bool, is_json: bool) -> Result<(), Exit> {
     let (would, would_still) = if is_dry { ("would be ", "would still be") } else { ("", "still") };
     let all = stored + known + still_rejected;
     output::line(&format!(
-        "{all} messages: {stored} {would}stored, {known} were stored already, {still_rejected} \
-         {would_still} rejected"
+        "{}: {stored} {would}stored, {known} were stored already, {still_rejected} \
+         {would_still} rejected",
+        output::counted(all, "message")
     ))?;
     for (key, reason) in named.iter().take(SHOWN_MAX) {
         note(&format!("{key}: {}", printable(reason)))?;
@@ -223,7 +234,7 @@ struct Progress {
 impl Progress {
     fn show(&self, done: u64) {
         if self.is_shown {
-            let _ = write!(std::io::stderr(), "\r{done} messages");
+            let _ = write!(std::io::stderr(), "\r{}", output::counted(done, "message"));
         }
     }
 
@@ -237,7 +248,9 @@ impl Progress {
     fn interrupted(&self, exit: Exit, total: &Replayed) -> Exit {
         self.clear();
         let done = total.stored + total.known;
-        exit.with(&format!("{done} messages were replayed before: run it again for the rest"))
+        let (done, were) =
+            (output::counted(done, "message"), if done == 1 { "was" } else { "were" });
+        exit.with(&format!("{done} {were} replayed before: run it again for the rest"))
     }
 }
 
@@ -252,14 +265,15 @@ fn delete(store: &Store, args: &DeleteArgs, is_json: bool) -> Result<(), Exit> {
             Err(_) => "an unknown number of".to_owned(),
         };
         return Err(Exit::Usage(format!(
-            "webmon rejected delete: this removes {count} messages for good; add --yes"
+            "webmon rejected delete: this removes {} for good; add --yes",
+            output::counted(count, "message")
         )));
     }
     let deleted = store.delete_rejected(&filter).map_err(|error| Exit::of_store(&error))?;
     if is_json {
         return output::line(&json!({ "deleted": deleted }).to_string());
     }
-    output::line(&format!("{deleted} messages deleted"))
+    output::line(&format!("{} deleted", output::counted(deleted, "message")))
 }
 
 /// A line for whoever sits there, not for a program.

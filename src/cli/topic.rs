@@ -58,9 +58,10 @@ fn create(settings: &Settings, kafka: &KafkaOptions, args: &TopicCreateArgs) -> 
         Ensured::Existed { partitions } => (false, partitions),
     };
     let name = &spec.name;
+    let count = output::counted(partitions, "partition");
     if !is_new && !args.if_not_exists {
         return Err(Exit::Failed(format!(
-            "webmon topic: {name} is there already, with {partitions} partitions: see 'webmon topic \
+            "webmon topic: {name} is there already, with {count}: see 'webmon topic \
              show', or add --if-not-exists"
         )));
     }
@@ -70,16 +71,14 @@ fn create(settings: &Settings, kafka: &KafkaOptions, args: &TopicCreateArgs) -> 
     }
     if is_new {
         let copies = spec.replication_factor;
-        return output::line(&format!(
-            "{name} made: {partitions} partitions, replication factor {copies}"
-        ));
+        return output::line(&format!("{name} made: {count}, replication factor {copies}"));
     }
     let fewer = if partitions < spec.partitions {
         format!("; {} are wanted: add the others with Kafka's own tools", spec.partitions)
     } else {
         String::new()
     };
-    output::line(&format!("{name} is there, with {partitions} partitions{fewer}"))
+    output::line(&format!("{name} is there, with {count}{fewer}"))
 }
 
 fn show(settings: &Settings, kafka: &KafkaOptions, is_json: bool) -> Result<(), Exit> {
@@ -139,7 +138,11 @@ pub(super) fn unfit(
     if has < usize::try_from(wanted.partitions).unwrap_or_default() {
         add(
             false,
-            format!("it has {has} partitions, kafka.partitions is {}", wanted.partitions),
+            format!(
+                "it has {}, kafka.partitions is {}",
+                output::counted(has, "partition"),
+                wanted.partitions
+            ),
             format!(
                 "kafka-topics.sh --alter --topic {} --partitions {}, or set kafka.partitions to {has}",
                 wanted.name, wanted.partitions
@@ -222,7 +225,9 @@ fn text(
 ) -> Result<(), Exit> {
     let screen = Screen::of_stdout();
     let messages: i64 = offsets.values().filter_map(|(begin, end)| Some((*end)? - begin)).sum();
-    output::line(&format!("{name}: {} partitions, {messages} messages\n", found.partitions.len()))?;
+    let partitions = output::counted(found.partitions.len(), "partition");
+    let messages = output::counted(messages, "message");
+    output::line(&format!("{name}: {partitions}, {messages}\n"))?;
     let columns = [
         Column::number("PARTITION"),
         Column::text("LEADER"),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, CreateTopicsResponse, TopicName};
+use kafka_protocol::messages::{
+    ApiKey, CreateTopicsRequest, CreateTopicsResponse, MetadataRequest, MetadataResponse, TopicName,
+};
 
 use super::cluster::{AT_END, AT_START, Cluster, UNKNOWN_TOPIC};
 use super::connection::{DATA_TIMEOUT, text};
+use super::errors::code_name;
 use super::{KafkaError, KafkaOptions};
 use crate::runtime::{self, Stop};
 
@@ -23,6 +26,9 @@ const READY_POLL: Duration = Duration::from_millis(50);
 
 /// The code of a topic that another process made in the meantime.
 const EXISTS: i16 = 36;
+
+/// The code of more copies than there are brokers.
+const TOO_MANY_COPIES: i16 = 38;
 
 /// A topic as it shall be made when absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,11 +142,28 @@ pub(super) fn ensure_in(cluster: &mut Cluster, spec: &TopicSpec) -> Result<Ensur
             0 => log::info!(topic = spec.name.as_str(), partitions = spec.partitions,
                 replication_factor = spec.replication_factor; "topic created"),
             EXISTS => {}
+            TOO_MANY_COPIES => return Err(too_many_copies(cluster, spec.replication_factor)),
             code => return Err(KafkaError::Refused { operation: "create topic", code }),
         }
     }
     wait_until_led(cluster, &spec.name)?;
     Ok(Ensured::Created)
+}
+
+/// `InvalidReplicationFactor`, with how many brokers there are.
+fn too_many_copies(cluster: &mut Cluster, wanted: i16) -> KafkaError {
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    let answer = cluster.ask("metadata", ApiKey::Metadata, 9, &request);
+    let there = match answer.map(|answer: MetadataResponse| answer.brokers.len()) {
+        Ok(1) => "1 is there".to_owned(),
+        Ok(count) => format!("{count} are there"),
+        Err(error) => return error,
+    };
+    KafkaError::Configuration(format!(
+        "create topic: {wanted} copies of each partition need {wanted} brokers, {there} \
+         ({}): lower kafka.replication_factor, or start more brokers",
+        code_name(TOO_MANY_COPIES)
+    ))
 }
 
 fn wait_until_led(cluster: &mut Cluster, topic: &str) -> Result<(), KafkaError> {

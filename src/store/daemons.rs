@@ -37,6 +37,18 @@ pub struct DaemonRow {
     pub age_ms: i64,
 }
 
+/// A daemon that has told nothing for so long is not running any more, or has lost the database;
+/// each tells every five seconds.
+const LATE_MS: i64 = 30_000;
+
+impl DaemonRow {
+    /// Whether it has told nothing for 30 s.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.age_ms > LATE_MS
+    }
+}
+
 impl Store {
     /// Renews a daemon's row, or makes it; rows that nobody renewed for a day are removed by the
     /// way.

@@ -56,6 +56,20 @@ impl StoreError {
         self.kind == ErrorKind::Configuration && self.message.ends_with("password missing")
     }
 
+    /// Whether what is missing is made by a migration: tables, columns, or a newer version.
+    #[must_use]
+    pub fn wants_migration(&self) -> bool {
+        let lacks = |code| self.message.contains(code);
+        self.kind == ErrorKind::Migration
+            || self.kind == ErrorKind::Configuration && (lacks("(42P01)") || lacks("(42703)"))
+    }
+
+    /// Whether the server has no database of the configured name.
+    #[must_use]
+    pub fn lacks_database(&self) -> bool {
+        self.kind == ErrorKind::Configuration && self.message.contains("(3D000)")
+    }
+
     /// The message.
     #[must_use]
     pub fn message(&self) -> &str {

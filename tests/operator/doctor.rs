@@ -62,7 +62,53 @@ fn a_sound_set_up_has_no_fault() {
     }
     let said = run(&lab, &["doctor"], 0);
     assert!(said.contains("ok       broker"), "{said}");
+    for line in said.lines().filter(|line| line.starts_with("ok ")) {
+        let column = line.get(24..).unwrap_or_default();
+        assert!(column.starts_with("  ") && !column.starts_with("   "), "{line}\n{said}");
+    }
     assert!(said.contains("cure: start 'consumer'"), "a warning has its cure:\n{said}");
+}
+
+#[test]
+fn a_run_without_a_broker_has_no_fault() {
+    let mut lab = quiet(Lab::new("doctor_local"));
+    lab.set("WEBMON_KAFKA_SERVERS", &format!("broker.invalid:{}", free_port()));
+    migrate(&lab);
+    let local = lab.start("webmon", &["run", "--bus", "local"]);
+    let pid = format!("pid {}", local.pid());
+    let report = eventually("it is seen", || {
+        let (report, code) = json(&lab, &["doctor"]);
+        if code == Some(0) { Ok(report) } else { Err(report.to_string()) }
+    });
+    assert_eq!(report["bad"], 0, "{report:#}");
+    for subject in ["broker", "topic", "group"] {
+        assert_eq!(states(&report, subject), ["ok"], "{report:#}");
+    }
+    assert!(report.to_string().contains(&pid), "{report:#}");
+    let said = run(&lab, &["round-trip", "--timeout", "2"], 4);
+    assert!(said.contains("only 'run --bus local' runs") && said.contains(&pid), "{said}");
+
+    // With a topic that nobody reads it is the cause as well.
+    lab.set("WEBMON_KAFKA_SERVERS", &kafka_servers().join(","));
+    let said = run(&lab, &["round-trip"], 4);
+    assert!(said.contains("no topic") && said.contains("'run --bus local'"), "{said}");
+    run(&lab, &["topic", "create"], 0);
+    let said = run(&lab, &["round-trip", "--timeout", "2"], 4);
+    assert!(said.contains("only 'run --bus local' runs"), "{said}");
+    assert!(!said.contains("start 'consumer'"), "{said}");
+    local.stop();
+    assert!(!json(&lab, &["doctor"]).0.to_string().contains("not needed"));
+}
+
+#[test]
+fn a_database_that_is_not_there() {
+    let mut lab = well("doctor_db");
+    lab.set("WEBMON_DATABASE_DB", "nowhere");
+    check(&lab, 2, "database", "does not exist", "CREATE DATABASE \"nowhere\" OWNER");
+    lab.env.remove("WEBMON_DATABASE_PASSWORD");
+    check(&lab, 2, "database", "password missing", "set WEBMON_DATABASE_PASSWORD, or");
+    let said = run(&lab, &["doctor"], 2);
+    assert!(said.contains("webmon doctor: 1 bad, "), "{said}");
 }
 
 #[test]

@@ -79,3 +79,55 @@ fn parts_are_found_however_they_are_named() {
     let found: Vec<String> = parts_of(source).into_iter().collect();
     assert_eq!(found, ["a", "b", "c"]);
 }
+
+/// The longest piece of a message that stands there as it is.
+fn fixed(message: &str) -> String {
+    let mut pieces = Vec::new();
+    let mut rest = message;
+    while let Some((piece, behind)) = rest.split_once('{') {
+        pieces.push(piece);
+        rest = behind.split_once('}').map_or("", |(_, behind)| behind);
+    }
+    pieces.push(rest);
+    let longest = pieces.into_iter().max_by_key(|piece| piece.trim().len());
+    longest.unwrap_or_default().trim_matches([' ', ':']).to_owned()
+}
+
+#[test]
+fn the_page_explains_every_finding() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source =
+        std::fs::read_to_string(root.join("src/cli/status/findings.rs")).expect("findings");
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let page = std::fs::read_to_string(root.join("docs/operations-unwell.md")).expect("the page");
+    let mut messages: Vec<String> = code
+        .match_indices(".add(")
+        .filter_map(|(at, call)| quoted(code.get(at + call.len()..)?))
+        .map(|message| fixed(&message))
+        // A message of nothing but a name, a part and a cause, which the first table has.
+        .filter(|message| message.len() > 2)
+        .collect();
+    let cures = std::fs::read_to_string(root.join("src/cli/cures.rs")).expect("the cures");
+    let words =
+        ["PostgreSQL is away", "PostgreSQL can't be asked", "the tables are not up to date"];
+    assert!(words.iter().all(|word| cures.contains(word)), "the words of the trouble");
+    messages.extend(words.map(str::to_owned));
+    assert!(messages.len() > 14, "{messages:?}");
+    let missing: Vec<&String> = messages.iter().filter(|m| !page.contains(*m)).collect();
+    assert!(missing.is_empty(), "docs/operations-unwell.md does not have {missing:?}");
+}
+
+#[test]
+fn the_table_has_the_parts_of_the_api() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/operations-unwell.md")).expect("the page");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| part |"))
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let column = rows[0].iter().position(|head| *head == "`api`").expect("a column of the API");
+    let parts: Vec<&str> = rows.iter().filter(|row| row[column] == "x").map(|row| row[0]).collect();
+    assert_eq!(parts, ["`database`"]);
+}

@@ -35,6 +35,10 @@ fn each_leg_is_timed_and_the_check_is_stored() {
     for part in ["trip 3: ", "stored and found", "3 trips, 3 found again, 0 not; total "] {
         assert!(said.contains(part), "'{part}' in:\n{said}");
     }
+    for wrong in ["0.1", "0", "3601"] {
+        let said = run(&lab, &["round-trip", "--timeout", wrong], 2);
+        assert!(said.contains("must be whole seconds from 1 to 3600"), "{said}");
+    }
     let count = "SELECT count(*) FROM check_entry";
     assert_eq!(lab.query::<i64>(count), Ok(4), "each trip's check has an id of its own");
 }

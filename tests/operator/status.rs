@@ -6,6 +6,7 @@ use crate::broker::OwnBroker;
 use crate::support::cluster::Cluster;
 use crate::support::daemon::{Daemon, Lab};
 use crate::support::eventually;
+use crate::support::ports::free_port;
 use crate::support::services::{TestDatabase, kafka_servers};
 use crate::support::web::Web;
 use crate::{consumer, json, migrate, quiet, run};
@@ -31,7 +32,7 @@ fn producer(lab: &mut Lab, number: usize) -> Daemon {
 
 fn live<'a>(status: &'a Value, role: &'a str) -> impl Iterator<Item = &'a Value> {
     let rows = status["daemons"].as_array().expect("daemons");
-    rows.iter().filter(move |row| row["role"] == role && row["is_live"] == true)
+    rows.iter().filter(move |row| row["role"] == role && row["is_late"] == false)
 }
 
 /// Partitions of the live producers and of the live consumers, as they tell themselves.
@@ -54,6 +55,23 @@ fn add_up(shares: &[u64], count: usize) -> bool {
         && shares.iter().sum::<u64>() == PARTITIONS
 }
 
+/// What `GET /status` has too has the same names and the same form.
+#[track_caller]
+fn has_the_names_of_the_api(status: &Value) {
+    for time in ["last_minute", "last_5_minutes"] {
+        let outcomes = &status["checks"][time];
+        assert!(outcomes["up"].is_u64() && outcomes["missed"].is_u64(), "{time}: {status:#}");
+    }
+    let seen = &status["daemons"][0];
+    let times = [&status["at"], &seen["started_at"], &seen["seen_at"], &seen["facts"]["clock"]];
+    for time in times {
+        let text = time.as_str().unwrap_or_default();
+        assert!(text.len() == 24 && text.ends_with('Z'), "milliseconds: {time} in {status:#}");
+    }
+    let host = &status["kafka"]["consumers"]["members"][0]["host"];
+    assert!(host.as_str().is_some_and(|host| !host.contains('/')), "{status:#}");
+}
+
 #[test]
 fn shares_add_up_and_a_killed_producer_is_told() {
     let web = Web::start(|_| (200, "fine".to_owned()));
@@ -70,7 +88,8 @@ fn shares_add_up_and_a_killed_producer_is_told() {
         if is_shared && code == Some(0) { Ok(status) } else { Err((code, status.to_string())) }
     });
     assert_eq!(status["is_well"], true, "{status}");
-    assert_eq!(status["database"]["sites"]["active"], SITES);
+    has_the_names_of_the_api(&status);
+    assert_eq!(status["sites"]["active"], SITES);
     let partitions = status["kafka"]["partitions"].as_array().expect("partitions");
     assert_eq!(partitions.len() as u64, PARTITIONS);
     assert!(partitions.iter().all(|partition| partition["consumer"].is_string()), "{status}");
@@ -137,6 +156,11 @@ fn without_the_database_kafka_and_this_hosts_daemons_are_shown() {
     assert!(findings(&status).contains("consumer on this host: "), "{status}");
     let said = run(&lab, &["status"], 4);
     assert!(said.contains("PostgreSQL is away") && said.contains("Topic "), "{said}");
+    let first = &status["findings"][0];
+    let is_first = |key: &str, part| first[key].as_str().is_some_and(|t| t.contains(part));
+    assert!(is_first("what", "PostgreSQL is away: "), "{status:#}");
+    assert!(is_first("cure", "listen_addresses"), "{status:#}");
+    assert!(said.contains("unwell; PostgreSQL is away\n"), "the head has both:\n{said}");
 }
 
 #[test]
@@ -163,7 +187,7 @@ fn without_the_broker_the_database_is_shown() {
         if is_told { Ok(status) } else { Err(found) }
     });
     assert!(status["kafka"]["error"].is_string(), "{status}");
-    assert_eq!(status["database"]["sites"]["active"], SITES);
+    assert_eq!(status["sites"]["active"], SITES);
     assert!(findings(&status).contains("'webmon doctor' there"), "{status}");
 }
 
@@ -188,4 +212,78 @@ fn without_tables_it_says_so() {
     let lab = quiet(Lab::new("status_empty"));
     let said = run(&lab, &["status"], 2);
     assert!(said.contains("webmon migrate"), "{said}");
+    assert!(said.contains("! the tables are not up to date: "), "{said}");
+    assert!(!said.contains("away"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_the_first_finding_with_its_cure() {
+    let mut lab = quiet(Lab::new("status_cures"));
+    migrate(&lab);
+    run(&lab, &["topic", "create"], 0);
+    let check = |lab: &Lab, code, what: &str, cure: &str| {
+        let (status, ended) = json(lab, &["status"]);
+        let first = &status["findings"][0];
+        let has = |key: &str, part: &str| first[key].as_str().is_some_and(|t| t.contains(part));
+        assert!(has("what", what) && has("cure", cure), "'{what}', '{cure}' in {status:#}");
+        assert_eq!(ended, Some(code), "{status:#}");
+        assert_eq!(status["is_well"], false);
+        let said = run(lab, &["status"], code);
+        assert!(said.contains(&format!("! {what}")), "{said}");
+    };
+    let closed = free_port().to_string();
+    let set = |lab: &mut Lab, key: &str, value: &str| {
+        let key = key.to_owned();
+        lab.env.insert(key.clone(), value.to_owned()).map(|old| (key, old))
+    };
+    for (key, value, code, what, cure) in [
+        (
+            "WEBMON_DATABASE_PORT",
+            closed.as_str(),
+            4,
+            "PostgreSQL is away: ",
+            "PostgreSQL runs there",
+        ),
+        (
+            "WEBMON_DATABASE_DB",
+            "nowhere",
+            2,
+            "PostgreSQL can't be asked: ",
+            "CREATE DATABASE \"nowhere\" OWNER",
+        ),
+        (
+            "WEBMON_KAFKA_SERVERS",
+            &format!("127.0.0.1:{closed}"),
+            4,
+            "Kafka is away: ",
+            "see that the broker runs",
+        ),
+    ] {
+        let old = set(&mut lab, key, value);
+        check(&lab, code, what, cure);
+        lab.env.remove(key);
+        lab.env.extend(old);
+    }
+    lab.env.remove("WEBMON_DATABASE_PASSWORD");
+    check(&lab, 2, "PostgreSQL can't be asked: ", "WEBMON_DATABASE_PASSWORD_FILE");
+    let said = run(&lab, &["rejected", "list"], 2);
+    assert!(said.contains("set WEBMON_DATABASE_PASSWORD, or"), "{said}");
+}
+
+#[test]
+fn a_watch_writes_nothing_but_json() {
+    let mut lab = quiet(Lab::new("status_json"));
+    lab.set("WEBMON_DATABASE_PORT", &free_port().to_string());
+    lab.set("WEBMON_KAFKA_SERVERS", &format!("127.0.0.1:{}", free_port()));
+    let mut watch = lab.start("webmon", &["status", "--watch", "1", "--json"]);
+    let said = eventually("three lines", || {
+        let said = watch.output();
+        if said.len() > 2 { Ok(said) } else { Err(said) }
+    });
+    for line in said {
+        let status: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert_eq!(status["findings"].as_array().map(Vec::len), Some(2), "{status:#}");
+    }
+    watch.signal(rustix::process::Signal::INT);
+    assert_eq!(watch.wait().code(), Some(4));
 }

@@ -40,6 +40,9 @@ fn what_the_brokers_refuse_and_a_broker_that_is_away_are_told_apart() {
     let mut lab = quiet(Lab::new("topic_refused"));
     let said = run(&lab, &["topic", "create", "--replication-factor", "100"], 2);
     assert!(said.contains("InvalidReplicationFactor"), "{said}");
+    let need = "100 copies of each partition need 100 brokers, ";
+    let (_, there) = said.split_once(need).unwrap_or_else(|| panic!("{said}"));
+    assert!(there.starts_with(|first: char| first.is_ascii_digit()), "{said}");
     lab.set("WEBMON_KAFKA_SERVERS", &format!("127.0.0.1:{}", free_port()));
     for args in [["topic", "create"], ["topic", "show"]] {
         let said = run(&lab, &args, 4);

@@ -1,17 +1,16 @@
 //! The brokers, the topic and the groups.
 
 use super::report::{Kind, Report};
-use crate::cli::{options, topic};
+use crate::cli::output::counted;
+use crate::cli::{cures, options, topic};
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect, topics};
-use crate::store::{DaemonRow, Store};
+use crate::store::DaemonRow;
 
 /// Brokers that are looked at one by one.
 const BROKERS_MAX: usize = 16;
-/// A daemon that was not seen for longer than this counts for nothing.
-const SEEN_MAX_MS: i64 = 15_000;
-
-pub(super) fn look(report: &mut Report, settings: &Settings, store: Option<&Store>) {
+/// `rows` are the daemons, as the database has them.
+pub(super) fn look(report: &mut Report, settings: &Settings, rows: &[DaemonRow]) {
     let kafka = options::kafka(settings, "webmon-doctor");
     let mut answers = 0;
     for server in kafka.servers.iter().take(BROKERS_MAX) {
@@ -35,8 +34,7 @@ pub(super) fn look(report: &mut Report, settings: &Settings, store: Option<&Stor
         }
         Err(error) => fault(report, "broker", &error),
     }
-    let rows = store.and_then(|store| store.daemons().ok()).unwrap_or_default();
-    look_at_topic(report, settings, &kafka, &rows);
+    look_at_topic(report, settings, &kafka, rows);
     look_at_groups(report, settings, &kafka);
 }
 
@@ -73,37 +71,15 @@ fn fault(report: &mut Report, subject: &'static str, error: &KafkaError) {
 }
 
 fn cure(error: &KafkaError) -> (Kind, &'static str) {
-    match error {
-        KafkaError::Configuration(_) => {
-            (Kind::Configuration, "name PEM files that exist in kafka.ssl")
-        }
-        KafkaError::Certificate { .. } => (
-            Kind::Configuration,
-            "set kafka.ssl.cafile to the authority of the broker's certificate, and name the broker \
-             as its certificate does; if it wants ours, set kafka.ssl.certfile and keyfile",
-        ),
-        KafkaError::Authentication { .. } => (
-            Kind::Configuration,
-            "see kafka.sasl.user, its password and kafka.sasl.mechanism; the user must exist in the \
-             broker",
-        ),
-        KafkaError::Unreachable { cause, .. } if cause.contains("closed by the broker") => (
-            Kind::Away,
-            "the port may want TLS or a password: set kafka.ssl or kafka.sasl, or take the \
-             listener's other port",
-        ),
-        KafkaError::Unreachable { .. } => (
-            Kind::Away,
-            "see that the broker runs and that nothing between refuses the port; an address that \
-             only the broker knows is cured by its advertised.listeners",
-        ),
-        KafkaError::Refused { .. } => (
-            Kind::Configuration,
-            "give the user rights to the topic and the groups (kafka-acls.sh)",
-        ),
-        KafkaError::Protocol { .. } => (Kind::Other, "see that it is a Kafka broker's port"),
-        KafkaError::NoLeader { .. } => (Kind::Away, "start the brokers that hold its copies"),
-    }
+    let kind = match error {
+        KafkaError::Unreachable { .. } | KafkaError::NoLeader { .. } => Kind::Away,
+        KafkaError::Protocol { .. } => Kind::Other,
+        KafkaError::Configuration(_)
+        | KafkaError::Certificate { .. }
+        | KafkaError::Authentication { .. }
+        | KafkaError::Refused { .. } => Kind::Configuration,
+    };
+    (kind, cures::of_kafka(error))
 }
 
 fn look_at_topic(
@@ -131,7 +107,10 @@ fn look_at_topic(
     let warnings = topic::unfit(&found, &values, &wanted);
     let partitions = found.partitions.len();
     if warnings.is_empty() {
-        report.ok("topic", format!("{}: {partitions} partitions, settings fit", wanted.name));
+        report.ok(
+            "topic",
+            format!("{}: {}, settings fit", wanted.name, counted(partitions, "partition")),
+        );
     }
     for warning in warnings {
         let said = format!("{}: {}", wanted.name, warning.what);
@@ -142,7 +121,7 @@ fn look_at_topic(
         }
     }
     for role in ["producer", "consumer"] {
-        let live = daemons.iter().filter(|row| row.age_ms <= SEEN_MAX_MS);
+        let live = daemons.iter().filter(|row| !row.is_late());
         let count = live.filter(|row| row.daemon.role == role).count();
         if count > partitions {
             report.warning(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::report::{Kind, Report};
 use crate::cli::exit::Exit;
-use crate::cli::options;
+use crate::cli::output::counted;
+use crate::cli::{cures, options};
 use crate::config::Settings;
 use crate::runtime::now;
 use crate::store::{CLOCKS_APART_MAX, ErrorKind, Limits, Server, Store, StoreError};
@@ -29,8 +30,8 @@ pub(super) fn look(report: &mut Report, settings: &Settings) -> Result<Option<St
     let server = match store.server() {
         Ok(server) => server,
         Err(error) => {
-            let (kind, cure) = cure(&error);
-            report.bad(kind, "database", error.to_string(), cure);
+            let cure = cures::of_store(&error, settings);
+            report.bad(kind(&error), "database", error.to_string(), cure);
             return Ok(None);
         }
     };
@@ -42,18 +43,10 @@ pub(super) fn look(report: &mut Report, settings: &Settings) -> Result<Option<St
     Ok(Some(store))
 }
 
-fn cure(error: &StoreError) -> (Kind, &'static str) {
+fn kind(error: &StoreError) -> Kind {
     match error.kind() {
-        ErrorKind::Outage | ErrorKind::Again => (
-            Kind::Away,
-            "see that PostgreSQL runs there, listens on that address (listen_addresses) and that \
-             nothing between refuses the port",
-        ),
-        ErrorKind::Configuration | ErrorKind::Migration | ErrorKind::Data => (
-            Kind::Configuration,
-            "see database.user, its password, database.db and database.ssl; the server's \
-             pg_hba.conf must let that user in from here",
-        ),
+        ErrorKind::Outage | ErrorKind::Again => Kind::Away,
+        ErrorKind::Configuration | ErrorKind::Migration | ErrorKind::Data => Kind::Configuration,
     }
 }
 
@@ -164,13 +157,16 @@ fn tables(report: &mut Report, store: &Store, server: &Server) {
         }
         Ok(pending) => report.warning(
             "tables",
-            format!("{} migrations are to be applied: {}", pending.len(), pending.join(", ")),
+            format!(
+                "{} to be applied: {}",
+                counted(pending.len(), "migration"),
+                pending.join(", ")
+            ),
             "run 'webmon migrate', or start a daemon, which does it",
         ),
         Err(error) => {
-            let (kind, _) = cure(&error);
             let cure = "the message says what to do; 'webmon migrate --dry-run' shows it again";
-            report.bad(kind, "tables", error.to_string(), cure);
+            report.bad(kind(&error), "tables", error.to_string(), cure);
         }
     }
 }

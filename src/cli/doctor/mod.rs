@@ -14,7 +14,7 @@ use super::args::CommonArgs;
 use super::daemon::quiet_logs;
 use super::exit::Exit;
 use super::ops_args::DoctorArgs;
-use super::options;
+use super::{options, presence};
 use crate::config::{self, Settings};
 use crate::runtime::BoundedCall;
 use report::{Kind, Report};
@@ -46,18 +46,31 @@ pub(super) fn doctor(common: &CommonArgs, args: &DoctorArgs) -> Result<(), Exit>
     report.ok("configuration", format!("is good ({file})"));
     let settings = &loaded.settings;
     machine::secrets(&mut report, &loaded);
-    names(&mut report, settings);
+    names(&mut report, [settings.database.host.as_str()]);
     let store = database::look(&mut report, settings)?;
-    brokers::look(&mut report, settings, store.as_ref());
+    let rows = store.and_then(|store| store.daemons().ok()).unwrap_or_default();
+    match presence::local_bus(&rows) {
+        Some(row) => {
+            let (host, pid) = (&row.daemon.host, row.daemon.pid);
+            let why = format!("not needed: 'run --bus local' runs (on {host}, pid {pid})");
+            for subject in ["broker", "topic", "group"] {
+                report.ok(subject, why.as_str());
+            }
+        }
+        None => {
+            names(&mut report, settings.kafka.servers.iter().map(|server| host_of(server)));
+            brokers::look(&mut report, settings, &rows);
+        }
+    }
+    public_name(&mut report, settings);
     spool::look(&mut report, settings);
     machine::look(&mut report, settings);
     report.end()
 }
 
-/// Whether names become addresses: those of the services, and a public one.
-fn names(report: &mut Report, settings: &Settings) {
-    let mut hosts: Vec<&str> = vec![&settings.database.host];
-    hosts.extend(settings.kafka.servers.iter().map(|server| host_of(server)));
+/// Whether names of a service become addresses.
+fn names<'a>(report: &mut Report, hosts: impl IntoIterator<Item = &'a str>) {
+    let mut hosts: Vec<&str> = hosts.into_iter().collect();
     hosts.sort_unstable();
     hosts.dedup();
     for host in hosts {
@@ -66,7 +79,10 @@ fn names(report: &mut Report, settings: &Settings) {
             continue;
         }
         match look_up(host) {
-            Ok(count) => report.ok("name", format!("{host} has {count} addresses")),
+            Ok(count) => report.ok(
+                "name",
+                format!("{host} has {count} address{}", if count == 1 { "" } else { "es" }),
+            ),
             Err(cause) => report.bad(
                 Kind::Away,
                 "name",
@@ -75,6 +91,10 @@ fn names(report: &mut Report, settings: &Settings) {
             ),
         }
     }
+}
+
+/// Whether a public name becomes an address.
+fn public_name(report: &mut Report, settings: &Settings) {
     let targets = &settings.monitoring.connectivity;
     let is_name = |host: &&str| host.parse::<std::net::IpAddr>().is_err();
     let public = match targets.is_empty() {

@@ -24,6 +24,11 @@ enum State {
     Bad,
 }
 
+/// The longest subjects: `database rights`, `producer.listen`.
+const SUBJECT_WIDTH: usize = 15;
+/// Below what is said: behind the word of 7 and the subject, two blanks each.
+const CURE_INDENT: usize = 7 + 2 + SUBJECT_WIDTH + 2;
+
 struct Line {
     state: State,
     subject: &'static str,
@@ -88,9 +93,10 @@ impl Report {
         };
         let word = format!("{word:<7}");
         let word = if self.is_coloured { colour.paint(&word) } else { word };
-        output::line(&format!("{word}  {:<14}  {}", line.subject, printable(&line.said)))?;
+        let said = printable(&line.said);
+        output::line(&format!("{word}  {:<SUBJECT_WIDTH$}  {said}", line.subject))?;
         match &line.cure {
-            Some(cure) => output::line(&format!("{:25}cure: {}", "", printable(cure))),
+            Some(cure) => output::line(&format!("{:CURE_INDENT$}cure: {}", "", printable(cure))),
             None => Ok(()),
         }
     }
@@ -108,7 +114,7 @@ impl Report {
             return Err(silenced);
         }
         let (bad, warnings) = (self.count(State::Bad), self.count(State::Warning));
-        let said = format!("webmon doctor: {bad} bad, {warnings} warnings");
+        let said = format!("webmon doctor: {bad} bad, {}", output::counted(warnings, "warning"));
         match self.worst {
             None => Ok(()),
             Some(Kind::Configuration) => Err(Exit::Usage(said)),

@@ -1,11 +1,10 @@
 //! Why a check that is in the topic is not in the table.
 
+use crate::cli::output::counted;
+use crate::cli::presence;
 use crate::config::Settings;
 use crate::kafka::{KafkaError, KafkaOptions, inspect};
 use crate::store::{RejectedFilter, RejectedKey, Store};
-
-/// A daemon that was not seen for longer than this is not asked any more.
-const SEEN_MAX_MS: i64 = 15_000;
 
 /// A message's place.
 pub(super) struct Place {
@@ -33,7 +32,7 @@ pub(super) fn of_not_stored(
             place.topic, place.partition, place.offset
         );
     }
-    match of_group(settings, kafka, place) {
+    match of_group(settings, kafka, store, place) {
         Ok(cause) => match unwell(store) {
             Some(unwell) => format!("{cause}; {unwell}"),
             None => cause,
@@ -55,6 +54,7 @@ fn rejected(store: &Store, place: &Place) -> Option<String> {
 fn of_group(
     settings: &Settings,
     kafka: &KafkaOptions,
+    store: &Store,
     place: &Place,
 ) -> Result<String, KafkaError> {
     let (group, partition) = (&settings.kafka.group, place.partition);
@@ -62,6 +62,9 @@ fn of_group(
     let committed = inspect::committed(kafka, group, &place.topic, &[partition])?;
     let committed = committed.get(&partition).copied();
     if found.members.is_empty() {
+        if let Some(why) = local_bus(store) {
+            return Ok(why);
+        }
         return Ok(format!(
             "no consumer is in the group {group}: start 'consumer'; the message waits in the topic"
         ));
@@ -82,8 +85,8 @@ fn of_group(
             place.offset
         ),
         Some(next) => format!(
-            "{whose} is {} messages behind in partition {partition}: see its /readyz?verbose",
-            place.offset - next + 1
+            "{whose} is {} behind in partition {partition}: see its /readyz?verbose",
+            counted(place.offset - next + 1, "message")
         ),
         None => format!(
             "{whose} has committed nothing yet in partition {partition}: see its /readyz?verbose"
@@ -91,12 +94,23 @@ fn of_group(
     })
 }
 
+/// Why no trip comes back where nobody but `run --bus local` runs.
+pub(super) fn local_bus(store: &Store) -> Option<String> {
+    let rows = store.daemons().ok()?;
+    let daemon = &presence::local_bus(&rows)?.daemon;
+    Some(format!(
+        "only 'run --bus local' runs (on {}, pid {}), which neither needs nor reads Kafka: a round \
+         trip goes through Kafka, and 'webmon status' shows how that one is",
+        daemon.host, daemon.pid
+    ))
+}
+
 /// What running consumers say is wrong with them.
 fn unwell(store: &Store) -> Option<String> {
     let rows = store.daemons().ok()?;
-    let live = rows.into_iter().filter(|row| {
-        row.age_ms <= SEEN_MAX_MS && matches!(row.daemon.role.as_str(), "consumer" | "run")
-    });
+    let live = rows
+        .into_iter()
+        .filter(|row| !row.is_late() && matches!(row.daemon.role.as_str(), "consumer" | "run"));
     let mut said = live.flat_map(|row| {
         let facts: serde_json::Value = serde_json::from_str(&row.daemon.facts).unwrap_or_default();
         let parts = facts["unwell"].as_object().cloned().unwrap_or_default();

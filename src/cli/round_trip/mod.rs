@@ -109,5 +109,9 @@ fn summary(totals: &[Duration], failed: usize) -> Result<(), Exit> {
         }
         _ => String::new(),
     };
-    output::line(&format!("{made} trips, {} found again, {failed} not{times}", totals.len()))
+    output::line(&format!(
+        "{}, {} found again, {failed} not{times}",
+        output::counted(made, "trip"),
+        totals.len()
+    ))
 }

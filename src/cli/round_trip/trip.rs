@@ -199,11 +199,21 @@ impl<'a> Trip<'a> {
         let topic = &self.settings.kafka.topic;
         match topics::describe(&self.kafka, topic) {
             Ok(Some(found)) => Ok(i32::try_from(found.partitions.len()).unwrap_or(i32::MAX)),
-            Ok(None) => Err(Exit::Away(format!(
-                "leg 'published' is missing: there is no topic {topic}; start a daemon, which makes \
-                 it, or run 'webmon topic create'"
-            ))),
-            Err(error) => Err(unreachable(&error)),
+            Ok(None) => {
+                let cure = cause::local_bus(&self.store).unwrap_or_else(|| {
+                    "start a daemon, which makes it, or run 'webmon topic create'".to_owned()
+                });
+                Err(Exit::Away(format!(
+                    "leg 'published' is missing: there is no topic {topic}; {cure}"
+                )))
+            }
+            Err(error) => {
+                let exit = unreachable(&error);
+                Err(match cause::local_bus(&self.store) {
+                    Some(why) => exit.with(&why),
+                    None => exit,
+                })
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::look::{Database, GONE_MS, Group, Kafka, Look, Partition, Seen};
 use super::show::span;
 use crate::cli::cures;
+use crate::cli::output::counted;
 use crate::config::Settings;
+use crate::kafka::KafkaError;
 
 /// A message that waits for longer than this is not merely on its way: results take under a second.
 const WAIT_MAX: SignedDuration = SignedDuration::from_secs(30);
@@ -25,13 +27,20 @@ pub(super) struct Finding {
     pub(super) cure: String,
 }
 
-/// All that is unwell in what was seen. What could not be seen is no finding.
+/// All that is unwell: first what could not be asked, then what was seen.
 pub(super) fn of(look: &Look, settings: &Settings) -> Vec<Finding> {
     let mut list = List { found: Vec::new() };
     let live: Vec<&Seen> = match &look.database {
         Ok(database) => database.daemons.iter().filter(|seen| seen.is_live()).collect(),
-        Err(_) => Vec::new(),
+        Err(error) => {
+            let what = format!("{}: {error}", cures::trouble(error));
+            list.add(what, cures::of_store(error, settings));
+            Vec::new()
+        }
     };
+    if let Some(Err(error)) = &look.kafka {
+        list.add(format!("{}: {error}", kafka_trouble(error)), cures::of_kafka(error));
+    }
     if let Ok(database) = &look.database {
         list.of_daemons(database, &live);
         list.of_database(database);
@@ -51,6 +60,11 @@ pub(super) fn of(look: &Look, settings: &Settings) -> Vec<Finding> {
     list.found
 }
 
+/// What the trouble with Kafka is, in a few words.
+pub(super) fn kafka_trouble(error: &KafkaError) -> &'static str {
+    if error.is_permanent() { "Kafka can't be asked" } else { "Kafka is away" }
+}
+
 struct List {
     found: Vec<Finding>,
 }
@@ -65,7 +79,7 @@ impl List {
         let now = database.overview.server_time;
         if active > 0 && !live.iter().any(|seen| seen.checks()) {
             self.add(
-                format!("no producer checks the {active} active sites"),
+                format!("no producer checks the {}", counted(active, "active site")),
                 "start 'producer' (or 'webmon run'); see its log if it ends again",
             );
         }
@@ -98,8 +112,10 @@ impl List {
                 let age = signed_span(now.duration_since(oldest));
                 self.add(
                     format!(
-                        "{}: {records} results wait in its spool, the oldest {age}",
-                        seen.name()
+                        "{}: {} {} in its spool, the oldest {age}",
+                        seen.name(),
+                        counted(records, "result"),
+                        verb(records, "waits", "wait")
                     ),
                     cures::cure(if seen.is_local_bus() { "delivery" } else { "kafka" }),
                 );
@@ -128,7 +144,11 @@ impl List {
         self.clock("this host", -overview.clock_ahead_ms);
         if overview.rejected_last_hour > 0 {
             self.add(
-                format!("{} messages were rejected in the last hour", overview.rejected_last_hour),
+                format!(
+                    "{} {} rejected in the last hour",
+                    counted(overview.rejected_last_hour, "message"),
+                    verb(overview.rejected_last_hour, "was", "were")
+                ),
                 "'webmon rejected list' shows them; what became right is stored by 'webmon rejected \
                  replay'",
             );
@@ -138,7 +158,11 @@ impl List {
         {
             let age = signed_span(now.duration_since(oldest));
             self.add(
-                format!("{} hours wait to be counted, the oldest {age}", overview.rollup_hours),
+                format!(
+                    "{} {} to be counted, the oldest {age}",
+                    counted(overview.rollup_hours, "hour"),
+                    verb(overview.rollup_hours, "waits", "wait")
+                ),
                 cures::cure("rollups"),
             );
         }
@@ -167,7 +191,10 @@ impl List {
         if partitions.len() < wanted {
             let has = partitions.len();
             self.add(
-                format!("the topic has {has} partitions, the configuration wants {wanted}"),
+                format!(
+                    "the topic has {}, the configuration wants {wanted}",
+                    counted(has, "partition")
+                ),
                 "add partitions with Kafka's own tools, or set kafka.partitions to what it has",
             );
         }
@@ -195,7 +222,9 @@ impl List {
             let ids: Vec<String> = old.iter().map(|(p, _)| p.id.to_string()).collect();
             self.add(
                 format!(
-                    "{waiting} messages wait in partition {}, the oldest {}",
+                    "{} {} in partition {}, the oldest {}",
+                    counted(waiting, "message"),
+                    verb(waiting, "waits", "wait"),
                     ids.join(", "),
                     signed_span(*oldest)
                 ),
@@ -241,6 +270,10 @@ fn is_replaced(gone: &Seen, live: &[&Seen]) -> bool {
             && daemon.host == gone.daemon.host
             && daemon.started_at > gone.seen_at
     })
+}
+
+fn verb(count: i64, one: &'static str, several: &'static str) -> &'static str {
+    if count == 1 { one } else { several }
 }
 
 fn signed_span(age: SignedDuration) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::cli::{ask, options};
+use crate::cli::{ask, options, presence};
 use crate::config::Settings;
 use crate::kafka::inspect::{self, GroupDescription};
 use crate::kafka::{Fetcher, KafkaError, KafkaOptions, topics};
@@ -18,8 +18,6 @@ use crate::store::{DaemonRow, Overview, Store, StoreError};
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// The first message that waits is enough: one batch comes in any case.
 const FETCH_BYTES: i32 = 1;
-/// A daemon that was not seen for longer than this is unwell: it renews its row every 5 s.
-pub(super) const SEEN_MAX_MS: i64 = 15_000;
 /// One that was not seen for longer than this was stopped for good, or moved: its row stays for
 /// the rest of the day and is no trouble any more.
 pub(super) const GONE_MS: i64 = 3_600_000;
@@ -58,7 +56,7 @@ impl Seen {
 
     /// Whether it renews its row.
     pub(super) fn is_live(&self) -> bool {
-        self.row.age_ms <= SEEN_MAX_MS
+        !self.row.is_late()
     }
 
     pub(super) fn checks(&self) -> bool {
@@ -173,9 +171,9 @@ impl Look {
             .filter_map(|seen| seen.row.daemon.region.clone())
             .collect();
         regions.insert(settings.monitoring.region.clone());
-        let mut workers = live.iter().filter(|seen| seen.checks() || seen.stores()).peekable();
-        let is_local = workers.peek().is_some() && workers.all(|seen| seen.is_local_bus());
-        let kafka = (!is_local).then(|| look_at_kafka(settings, &regions));
+        let rows: Vec<DaemonRow> = live.iter().map(|seen| seen.row.clone()).collect();
+        let needs_kafka = presence::local_bus(&rows).is_none();
+        let kafka = needs_kafka.then(|| look_at_kafka(settings, &regions));
         let local = if database.is_err() { look_around(settings) } else { Vec::new() };
         Self { at: now().wall, database, kafka, local }
     }

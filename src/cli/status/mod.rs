@@ -36,10 +36,8 @@ pub(super) fn status(common: &CommonArgs, args: &StatusArgs) -> Result<(), Exit>
             // Home, then clear: with standard output closed there is nobody left to show it to.
             let _ = std::io::stdout().write_all(b"\x1b[H\x1b[2J");
         }
+        // Each look has what is away among its findings: only the last one's end is told again.
         let end = once(settings, &store, args.json);
-        if let Err(Exit::Away(cause)) = &end {
-            output::line(cause)?;
-        }
         if stop.wait(Duration::from_secs(seconds.into())) {
             return end;
         }
@@ -65,7 +63,14 @@ fn once(settings: &Settings, store: &Store, is_json: bool) -> Result<(), Exit> {
         (Some(error), None) => Err(Exit::of_store(error)),
         (None, Some(error)) => Err(Exit::of_kafka("webmon status", error)),
         (Some(error), Some(other)) => {
-            Err(Exit::Away(format!("webmon status: {error}; Kafka: {other}")))
+            let said = format!("webmon status: {error}; Kafka: {other}");
+            let needs_person = |exit: Exit| matches!(exit, Exit::Usage(_));
+            // As 'doctor' ends: what waiting does not cure comes first.
+            if needs_person(Exit::of_store(error)) || other.is_permanent() {
+                Err(Exit::Usage(said))
+            } else {
+                Err(Exit::Away(said))
+            }
         }
     }
 }

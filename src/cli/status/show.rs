@@ -5,12 +5,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::findings::Finding;
+use super::findings::{Finding, kafka_trouble};
 use super::look::{Database, Group, Kafka, Look, Partition, Seen};
+use crate::cli::cures::trouble;
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::table::{Cell, Colour, Column, Screen, Table, printable};
-use crate::store::{ErrorKind, Outcomes, REJECTED_COUNT_MAX, StoreError};
+use crate::store::{Outcomes, Overview, REJECTED_COUNT_MAX};
+use crate::wire::time_text;
 
 /// A duration as a person says it: `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
 pub(super) fn span(time: Duration) -> String {
@@ -42,13 +44,14 @@ fn size(bytes: i64) -> String {
 pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
     let screen = Screen::of_stdout();
     let unwell = Cell::new("unwell").coloured(Colour::Red);
-    let state = match (findings.len(), &look.database, &look.kafka) {
-        (_, Err(error), _) => trouble(error).to_owned(),
-        (_, _, Some(Err(_))) => "Kafka is away".to_owned(),
-        (0, ..) => "all is well".to_owned(),
-        (1, ..) => "1 thing is unwell".to_owned(),
-        (count, ..) => format!("{count} things are unwell"),
+    let state = match findings.len() {
+        0 => "all is well".to_owned(),
+        1 => "1 thing is unwell".to_owned(),
+        count => format!("{count} things are unwell"),
     };
+    let away = look.database.as_ref().err().map(trouble).into_iter();
+    let away = away.chain(look.kafka.iter().flat_map(|k| k.as_ref().err()).map(kafka_trouble));
+    let state = away.map(|what| format!("; {what}")).fold(state, |all, more| all + &more);
     output::line(&format!("webmon at {:.0}: {state}", look.at))?;
     match &look.database {
         Ok(database) => {
@@ -56,15 +59,14 @@ pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
             summary(database)?;
         }
         Err(error) => {
-            let why = printable(&error.to_string());
-            output::line(&format!("\n{}: {why}", trouble(error)))?;
+            output::line(&format!("\n{}: see below.", trouble(error)))?;
             local(look)?;
         }
     }
     match &look.kafka {
         Some(Ok(found)) => kafka(found, look.at, screen)?,
         Some(Err(error)) => {
-            output::line(&format!("\nKafka is away: {}", printable(&error.to_string())))?;
+            output::line(&format!("\n{}: see below.", kafka_trouble(error)))?;
         }
         None => {}
     }
@@ -74,13 +76,6 @@ pub(super) fn text(look: &Look, findings: &[Finding]) -> Result<(), Exit> {
         output::line(&format!("  what to do: {}", printable(&finding.cure)))?;
     }
     Ok(())
-}
-
-fn trouble(error: &StoreError) -> &'static str {
-    match error.kind() {
-        ErrorKind::Outage | ErrorKind::Again => "PostgreSQL is away",
-        _ => "PostgreSQL can't be asked",
-    }
 }
 
 fn daemons(database: &Database, screen: Screen, unwell: &Cell) -> Result<(), Exit> {
@@ -162,7 +157,7 @@ fn summary(database: &Database) -> Result<(), Exit> {
         None => "up to date".to_owned(),
         Some(oldest) => {
             let age = since(overview.server_time, oldest);
-            format!("{} hours wait, the oldest {age}", overview.rollup_hours)
+            format!("{} waiting, the oldest {age}", output::counted(overview.rollup_hours, "hour"))
         }
     };
     output::line("")?;
@@ -241,7 +236,6 @@ fn local(look: &Look) -> Result<(), Exit> {
 }
 
 pub(super) fn json(look: &Look, findings: &[Finding]) -> Value {
-    let is_away = look.database.is_err() || matches!(look.kafka, Some(Err(_)));
     let database = match &look.database {
         Ok(database) => overview(database),
         Err(error) => json!({ "error": error.to_string() }),
@@ -267,34 +261,56 @@ pub(super) fn json(look: &Look, findings: &[Finding]) -> Value {
             })
         })
         .collect();
-    json!({
-        "at": look.at.to_string(),
-        "is_well": findings.is_empty() && !is_away,
+    let mut whole = json!({
+        "at": time_text(look.at),
+        "is_well": findings.is_empty(),
         "findings": findings.iter().map(|f| json!({ "what": f.what, "cure": f.cure })).collect::<Vec<_>>(),
         "daemons": daemons,
         "database": database,
         "kafka": kafka,
         "local": local,
-    })
+    });
+    for (name, value) in counts(look.database.as_ref().ok().map(|d| &d.overview)) {
+        whole[name] = value;
+    }
+    whole
+}
+
+/// What `GET /status` has too, by the same names; null while the database is away.
+fn counts(overview: Option<&Overview>) -> [(&'static str, Value); 5] {
+    let outcomes = |of: &Outcomes| json!({ "up": of.up, "down": of.down, "missed": of.missed });
+    [
+        (
+            "sites",
+            json!(overview.map(|overview| {
+                let (active, paused, deleted) = overview.sites;
+                json!({ "active": active, "paused": paused, "deleted": deleted })
+            })),
+        ),
+        (
+            "checks",
+            json!(overview.map(|overview| {
+                json!({
+                    "last_minute": outcomes(&overview.last_minute),
+                    "last_5_minutes": outcomes(&overview.last_five_minutes),
+                })
+            })),
+        ),
+        ("newest_check", json!(overview.and_then(|o| o.newest_check).map(time_text))),
+        ("rejected", json!(overview.map(|o| o.rejected))),
+        ("rejected_last_hour", json!(overview.map(|o| o.rejected_last_hour))),
+    ]
 }
 
 fn overview(database: &Database) -> Value {
     let overview = &database.overview;
-    let outcomes = |of: &Outcomes| json!({ "up": of.up, "down": of.down, "missed": of.missed });
-    let (active, paused, deleted) = overview.sites;
     json!({
-        "time": overview.server_time.to_string(),
+        "time": time_text(overview.server_time),
         "clock_ahead_ms": overview.clock_ahead_ms,
         "bytes": overview.database_bytes,
-        "sites": { "active": active, "paused": paused, "deleted": deleted },
-        "rows_last_minute": outcomes(&overview.last_minute),
-        "rows_last_five_minutes": outcomes(&overview.last_five_minutes),
-        "newest_check": overview.newest_check.map(|time| time.to_string()),
-        "rejected": overview.rejected,
-        "rejected_last_hour": overview.rejected_last_hour,
         "rollup_hours_waiting": overview.rollup_hours,
-        "rollup_oldest_waiting": overview.rollup_oldest.map(|time| time.to_string()),
-        "tables_until": overview.tables_until.map(|time| time.to_string()),
+        "rollup_oldest_waiting": overview.rollup_oldest.map(time_text),
+        "tables_until": overview.tables_until.map(time_text),
     })
 }
 
@@ -307,9 +323,9 @@ fn daemon(seen: &Seen) -> Value {
         "pid": daemon.pid,
         "version": daemon.version,
         "region": daemon.region,
-        "started_at": daemon.started_at.to_string(),
-        "seen_at": seen.row.seen_at.to_string(),
-        "is_live": seen.is_live(),
+        "started_at": time_text(daemon.started_at),
+        "seen_at": time_text(seen.row.seen_at),
+        "is_late": seen.row.is_late(),
         "facts": seen.facts,
     })
 }
@@ -324,7 +340,7 @@ fn whole(kafka: &Kafka) -> Value {
             "end": p.end,
             "committed": p.committed,
             "lag": p.lag,
-            "oldest_waiting": p.oldest_waiting.map(|time| time.to_string()),
+            "oldest_waiting": p.oldest_waiting.map(time_text),
             "consumer": p.member,
         })
     };
@@ -343,7 +359,11 @@ fn group(group: &Group) -> Value {
         .found
         .members
         .iter()
-        .map(|m| json!({ "client_id": m.client_id, "host": m.host, "partitions": m.partitions }))
+        .map(|m| {
+            // Kafka puts a slash before an address.
+            let host = m.host.trim_start_matches('/');
+            json!({ "client_id": m.client_id, "host": host, "partitions": m.partitions })
+        })
         .collect();
     json!({ "group": group.name, "state": group.found.state, "members": members })
 }

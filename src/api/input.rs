@@ -93,7 +93,7 @@ pub(super) fn spec(
             (decode(rest).ok(), found)
         }
     };
-    let of_ranges = spec.as_ref().and_then(|spec| spec.build(0, call.api.options.defaults).err());
+    let of_ranges = spec.as_ref().map(|spec| spec.faults(call.api.options.defaults));
     let is_new = |fault: &Fault| !of_types.iter().any(|other| other.field == fault.field);
     let of_ranges: Vec<Fault> =
         of_ranges.unwrap_or_default().into_iter().map(Fault::from).filter(is_new).collect();

@@ -322,7 +322,7 @@ impl Entry<'_, '_> {
 
     /// The faults that the site itself finds.
     fn check(&mut self, spec: &SiteSpec, defaults: SiteDefaults) {
-        for fault in spec.build(0, defaults).err().unwrap_or_default() {
+        for fault in spec.faults(defaults) {
             let follows = |name: &String| {
                 name == fault.field
                     || site_settings::follows(fault.field, name)

@@ -155,6 +155,25 @@ impl Site {
 }
 
 impl SiteSpec {
+    /// The faults of a site to add or to change, in the order of the fields: those of
+    /// [`SiteSpec::build`], and a name that does not read as it is written. A site that has such a
+    /// name already is checked all the same.
+    #[must_use]
+    pub fn faults(&self, defaults: SiteDefaults) -> Vec<SiteFault> {
+        let mut faults = self.build(0, defaults).err().unwrap_or_default();
+        let marks = "must not have line separators or marks of the direction of text";
+        let problem = match self.name.as_str() {
+            _ if faults.iter().any(|fault| fault.field == "name") => None,
+            name if name.contains(is_unprintable) => Some(marks),
+            name if name.trim() != name => Some("must not begin or end with blanks"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            faults.insert(0, SiteFault { field: "name", message: problem.to_owned() });
+        }
+        faults
+    }
+
     /// Makes a site of it, with `website_id` as its key.
     ///
     /// # Errors
@@ -165,15 +184,8 @@ impl SiteSpec {
 
         if self.name.trim().is_empty() || self.name.len() > NAME_MAX {
             fault("name", format!("must have 1 to {NAME_MAX} bytes"));
-        } else if self.name.contains(is_unprintable) {
-            fault(
-                "name",
-                "must not have control characters, line separators or marks of the \
-                           direction of text"
-                    .to_owned(),
-            );
-        } else if self.name.trim() != self.name {
-            fault("name", "must not begin or end with blanks".to_owned());
+        } else if self.name.contains(char::is_control) {
+            fault("name", "must not have control characters".to_owned());
         }
         let url = parse_url(&self.url).map_err(|message| fault("url", message)).ok();
         if url.as_ref().is_some_and(|url| url.username().starts_with("%7Bsecret")) {
@@ -327,7 +339,7 @@ mod tests {
     }
 
     fn faults(spec: &SiteSpec) -> Vec<String> {
-        spec.build(1, DEFAULTS).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        spec.faults(DEFAULTS).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -378,11 +390,12 @@ mod tests {
         }
         for c in ['\u{7}', '\u{85}', '\u{200E}', '\u{202E}', '\u{2028}', '\u{2069}', '\u{FEFF}'] {
             let found = faults(&named(&format!("a{c}b")));
-            assert!(found[0].starts_with("name: must not have control"), "{c:?}: {found:?}");
+            assert!(found[0].starts_with("name: must not have"), "{c:?}: {found:?}");
         }
         for blank in [" a", "a ", "a\u{3000}"] {
             let wanted = ["name: must not begin or end with blanks"];
             assert_eq!(faults(&named(blank)), wanted, "{blank:?}");
+            assert!(named(blank).build(1, DEFAULTS).is_ok(), "one that is there is checked");
         }
     }
 

@@ -45,7 +45,7 @@ fn check(
     spec: &SiteSpec,
     mut faults: Vec<String>,
 ) -> Result<(), Exit> {
-    let built = spec.build(0, context.defaults).err().unwrap_or_default();
+    let built = spec.faults(context.defaults);
     for fault in built {
         let option = format!("--{}:", fault.field);
         if !faults.iter().any(|known| known.starts_with(&option)) {

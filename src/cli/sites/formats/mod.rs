@@ -155,7 +155,7 @@ fn wrong(around: &Around<'_>, problem: &str) -> Exit {
 /// Faults that the site itself finds.
 fn check(entry: &mut Entry, defaults: SiteDefaults) {
     let known = |entry: &Entry, field: &str| entry.faults.iter().any(|note| note.field == field);
-    for fault in entry.spec.build(0, defaults).err().unwrap_or_default() {
+    for fault in entry.spec.faults(defaults) {
         if !known(entry, fault.field) {
             entry.faults.push(Note::new(fault.field, fault.message));
         }

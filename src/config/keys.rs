@@ -257,7 +257,7 @@ static KEYS: &[Key] = &[
     key("api.allow_without_tokens", Kind::Flag, "false", "whether it may listen for others without tokens; only where the port is published on loopback alone, as compose.yaml does"),
     key("api.hosts", HOSTS, "", "names that clients call it by, such as [webmon.example]; localhost and its own addresses always are"),
     key("api.cors_origins", ORIGINS, "", "sites whose pages may use it in a browser, such as [https://status.example]"),
-    key("api.rate_limit", whole(0, 1_000_000, "requests"), "100", "requests a second of one token, or of one address without; twice that at once; 0: no limit"),
+    key("api.rate_limit", whole(0, 1_000_000, "requests"), "1000", "requests a second of one token, or of one address without; twice that at once; 0: no limit"),
     key("api.allow_private_addresses", Kind::Flag, "false",
         "whether sites that are added or changed over it may be in private networks; monitoring.allowed_addresses always may"),
     key("api.threads", whole(1, 256, "threads"), "8", "requests answered at once, 1 to 256; others wait"),

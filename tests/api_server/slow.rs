@@ -140,7 +140,12 @@ fn a_stop_ends_what_is_under_way_and_takes_nothing_new() {
     let mut working = server.connect();
     working.send(get("/hang").as_bytes());
     let mut sending = server.connect();
-    sending.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhe");
+    let head =
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    sending.send(head.as_bytes());
+    // The server has begun to read it: else it would be idle at the stop.
+    assert_eq!(sending.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    sending.send(b"he");
     while server.echo.seen.load(Ordering::SeqCst) < 2 {
         std::thread::yield_now();
     }

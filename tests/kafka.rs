@@ -133,7 +133,9 @@ fn a_topic_is_made_once() {
     let too_many = TopicSpec { replication_factor: 99, ..spec(&topic, 1) };
     let too_many = TopicSpec { name: format!("{}-x", topic.name), ..too_many };
     let error = topics::ensure(&shared(), &too_many).unwrap_err();
-    assert_eq!(error.to_string(), "create topic: InvalidReplicationFactor (38)");
+    let words = "create topic: 99 copies of each partition need 99 brokers, 1 is there \
+                 (InvalidReplicationFactor (38)): lower kafka.replication_factor, or start more brokers";
+    assert_eq!(error.to_string(), words);
     assert!(error.is_permanent());
 }
 
